@@ -1,0 +1,43 @@
+# Every target sets up what it needs: a virtual environment in .venv, from constraints.txt.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-all check bench clean
+
+help:  ## show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+demo: .venv/.demo  ## make speech, prepare it, train on it: three minutes, no data needed
+	@echo "== prepare: espeak-ng says ten words in sixty voices; MFCC shards by two workers"
+	@$(BIN)/shardwell prepare synthetic_commands --workers 2 --out demo/data --cache demo/cache | tee demo.log
+	@echo "== train: a small Conv2d classifier"
+	@$(BIN)/shardwell train "$$(tail -n 1 demo.log)" --epochs 8
+	@echo "== where everything is"
+	@echo "dataset   $$(tail -n 1 demo.log)   (shards, sidecars, dataset.json)"
+	@echo "archive   demo/cache/generated   (the recordings, in Speech Commands' layout)"
+	@echo "delete    rm -r demo"
+	@rm demo.log
+
+test: .venv/.dev  ## the default tests
+	$(BIN)/pytest
+
+test-all: .venv/.dev  ## the default tests and the slow ones
+	$(BIN)/pytest -m 'slow or not slow'
+
+check: .venv/.dev  ## format, lint, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: .venv/.bench  ## the benchmarks
+	$(BIN)/python -m tests.bench
+
+clean:  ## remove the environment and the demo
+	rm -rf .venv demo
+
+.venv/.%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@

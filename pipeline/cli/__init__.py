@@ -1,0 +1,57 @@
+"""The command line: arguments in, messages out. The only room that prints.
+
+Exit codes: 0 done, 1 a failed job, 2 wrong usage. Answers go to stdout, bars and errors to stderr.
+A command is one module with ``add(commands)`` and one line in ``COMMANDS``.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pipeline.cli import prepare, show, train, verify
+from pipeline.errors import ShardwellError, UsageError
+
+COMMANDS = (show.add_list, show.add_info, show.add_features, prepare.add, verify.add, train.add)
+EXAMPLE = """\
+example:
+  shardwell prepare mnist
+  shardwell train data/mnist/standard-pixels-…
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _fail(f"{error}\nsee: shardwell {args.command} --help", 2)
+    except ShardwellError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is finished is kept, run the same command to go on", 130)
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="shardwell",
+        description="Prepare a corpus once, load it at memory speed, publish it.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(commands)
+    return top
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"shardwell: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,145 @@
+"""``shardwell prepare``: build a dataset, or say what that would take."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli import text
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.prepare import Request
+
+
+def add(commands: Any) -> None:
+    """Declare ``shardwell prepare``."""
+    parser = text.command(
+        commands,
+        "prepare",
+        "build a dataset: download, compute features, seal; the last line printed is its path",
+        "shardwell prepare digit_sum --protocol len-10 --out data",
+        run,
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a .py file")
+    what.add_argument("--protocol", metavar="P", help="way to use the corpus (default: the first)")
+    what.add_argument(
+        "--features",
+        metavar="KIND[@FRONTEND][:key=value,…]",
+        help="what to compute, as mfcc@torchaudio:n_mels=40 (default: the recipe's first)",
+    )
+    what.add_argument(
+        "--audio", default="", metavar="key=value,…", help="audio handling, as duration=none"
+    )
+    what.add_argument(
+        "--params", default="", metavar="key=value,…", help="change the protocol's parameters"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--out", type=Path, default=Path("data"), metavar="ROOT", help="default data"
+    )
+    where.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("~/.cache/shardwell"),
+        metavar="DIR",
+        help="downloads and inflated archives (default ~/.cache/shardwell)",
+    )
+    where.add_argument("--manifest", type=Path, metavar="PATH", help="another manifest")
+    where.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a source's file that is already at hand (checked all the same)",
+    )
+    where.add_argument("--offline", action="store_true", help="never touch the network")
+    how = parser.add_argument_group("how")
+    how.add_argument("--engine", default="local", help="serial or local (default local)")
+    how.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    how.add_argument(
+        "--max-bad", type=int, default=0, metavar="N", help="bad clips to leave out (default 0)"
+    )
+    how.add_argument("--dry-run", action="store_true", help="only say what it would take")
+    how.add_argument("--quiet", action="store_true", help="no bars")
+    text.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare, or estimate."""
+    from pipeline.prepare import prepare_dataset
+
+    request = _request(args)
+    if args.dry_run:
+        return _dry_run(request, args.json)
+    done = prepare_dataset(request)
+    if args.json:
+        text.print_json(
+            {
+                "path": str(done.folder),
+                "rows": dict(done.rows),
+                "bad": done.bad,
+                "up_to_date": done.up_to_date,
+            }
+        )
+        return 0
+    state = "up to date" if done.up_to_date else "prepared"
+    left_out = f" · {done.bad} bad clips left out" if done.bad else ""
+    print(f"{state}: {text.splits(done.rows)}{left_out}")
+    print(done.folder)
+    return 0
+
+
+def _request(args: argparse.Namespace) -> "Request":
+    from pipeline.prepare import Request
+
+    sources = {}
+    for item in args.source:
+        name, equals, file = item.partition("=")
+        if not equals or not file:
+            raise UsageError(f"--source {item}: expected NAME=FILE")
+        sources[name] = Path(file)
+    return Request(
+        recipe=args.recipe,
+        protocol=args.protocol,
+        features=args.features,
+        audio=args.audio,
+        params=args.params,
+        out=args.out,
+        cache=args.cache,
+        manifest=args.manifest,
+        sources=sources,
+        engine=args.engine,
+        workers=args.workers,
+        max_bad=args.max_bad,
+        offline=args.offline,
+        progress=not args.quiet,
+    )
+
+
+def _dry_run(request: "Request", as_json: bool) -> int:
+    from pipeline.prepare import estimate
+
+    found = estimate(request)
+    if as_json:
+        text.print_json(
+            {
+                "rows": dict(found.rows),
+                "hours": found.hours,
+                "shards": found.shards,
+                "download": found.download,
+                "inflated": found.inflated,
+                "features": found.features,
+                "disk": found.disk,
+            }
+        )
+        return 0
+    hours = "not known yet" if found.hours is None else f"{found.hours:.2f}"
+    shards = "not known yet" if found.shards is None else f"{found.shards:,}"
+    print(f"clips     {text.splits(found.rows)}")
+    print(f"hours     {hours}")
+    print(f"shards    {shards}, {text.size(found.features)}")
+    print(f"download  {text.size(found.download)}")
+    print(f"inflated  {text.size(found.inflated)}")
+    print(f"disk      {text.size(found.disk)} in all")
+    return 0

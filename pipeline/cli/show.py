@@ -1,0 +1,111 @@
+"""``shardwell list``, ``info`` and ``features``: what there is."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import text
+
+
+def add_list(commands: Any) -> None:
+    """Declare ``shardwell list``."""
+    parser = text.command(commands, "list", "list the recipes", "shardwell list", run_list)
+    text.add_json(parser)
+
+
+def add_info(commands: Any) -> None:
+    """Declare ``shardwell info``."""
+    parser = text.command(
+        commands,
+        "info",
+        "tell a corpus's licence, citation, sources, protocols and splits",
+        "shardwell info speech_commands",
+        run_info,
+    )
+    parser.add_argument("name", metavar="NAME", help="a recipe's name, or the path of its .py file")
+    parser.add_argument("--manifest", type=Path, metavar="PATH", help="another manifest")
+    text.add_json(parser)
+
+
+def add_features(commands: Any) -> None:
+    """Declare ``shardwell features``."""
+    parser = text.command(
+        commands,
+        "features",
+        "list the kinds of features and their parameters",
+        "shardwell features --rate 22050",
+        run_features,
+    )
+    parser.add_argument(
+        "--rate", type=int, default=16000, metavar="HZ", help="sample rate (default 16000)"
+    )
+    text.add_json(parser)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print the recipes with their titles and protocols."""
+    from pipeline.manifest import load_manifest
+    from pipeline.recipe_files import known_recipes
+
+    rows = []
+    for name, place in known_recipes().items():
+        manifest = load_manifest(place.manifest)
+        rows.append({"name": name, "title": manifest.title, "protocols": list(manifest.protocols)})
+    if args.json:
+        text.print_json(rows)
+        return 0
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['title']}")
+        print(f"{'':<{width}}  protocols: {', '.join(row['protocols'])}")
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Print a manifest for people, or as JSON."""
+    from pipeline.manifest import load_manifest
+    from pipeline.recipe_files import locate
+
+    manifest = load_manifest(args.manifest or locate(args.name).manifest)
+    if args.json:
+        text.print_json(dataclasses.asdict(manifest))
+        return 0
+    print(f"{manifest.name}: {manifest.title}")
+    print(f"licence   {manifest.licence}")
+    print(f"homepage  {manifest.homepage}")
+    print(f"cite      {manifest.citation}")
+    print("sources")
+    for source in manifest.sources.values():
+        origin = "made here" if source.generated else text.size(source.bytes)
+        print(f"  {source.name:<13} {source.file}  {origin}")
+        if source.sha256:
+            print(f"  {'':<13} sha256 {source.sha256}")
+        for url in source.urls:
+            print(f"  {'':<13} {url}")
+    print("protocols (the first is the default)")
+    for protocol in manifest.protocols.values():
+        print(f"  {protocol.name:<13} {protocol.about}")
+        print(f"  {'':<13} {text.splits(protocol.splits)}")
+        if protocol.params:
+            params = ", ".join(f"{k}={v}" for k, v in protocol.params.items())
+            print(f"  {'':<13} params: {params}")
+    return 0
+
+
+def run_features(args: argparse.Namespace) -> int:
+    """Print every kind with its parameters as they are at a sample rate."""
+    from pipeline.errors import UsageError
+    from pipeline.features import KINDS, parse, to_dict
+
+    if args.rate < 1:
+        raise UsageError(f"--rate {args.rate}: expected at least 1 Hz")
+    rows = {name: to_dict(parse(name, args.rate)) for name in KINDS}
+    if args.json:
+        text.print_json(rows)
+        return 0
+    for name, row in rows.items():
+        params = {k: v for k, v in row.items() if k not in ("kind", "version")}
+        shown = ", ".join(f"{k}={'none' if v is None else v}" for k, v in params.items())
+        print(f"{name:<12} {shown}")
+    return 0

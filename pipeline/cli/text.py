@@ -1,0 +1,55 @@
+"""What the commands share: how a command is declared, and how numbers are written."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def command(
+    commands: Any, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Declare a command whose help ends with an example that runs as it stands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag for programs that read the answer."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def print_json(values: Mapping[str, Any] | list[Any]) -> None:
+    """Print an answer for programs."""
+    print(json.dumps(values, indent=1, ensure_ascii=False))
+
+
+def size(n_bytes: int | None) -> str:
+    """A number of bytes for people: ``2.43 GB``; ``not known yet`` for None."""
+    if n_bytes is None:
+        return "not known yet"
+    value = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def count(n: int | None) -> str:
+    """A count for people: ``84,843``; ``unpinned`` for None."""
+    return "unpinned" if n is None else f"{n:,}"
+
+
+def splits(rows: Mapping[str, int | None]) -> str:
+    """Counts per split in one line."""
+    return " · ".join(f"{split} {count(n)}" for split, n in rows.items())

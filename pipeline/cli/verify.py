@@ -1,0 +1,45 @@
+"""``shardwell verify``: is a dataset still what was sealed?"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import text
+
+
+def add(commands: Any) -> None:
+    """Declare ``shardwell verify``."""
+    parser = text.command(
+        commands,
+        "verify",
+        "re-hash every shard of a dataset, check its columns and counts",
+        "shardwell verify data/digit_sum/len-10-tokens-…",
+        run,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a sealed dataset")
+    text.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; exit 1 when something is wrong."""
+    import sys
+
+    from tqdm import tqdm
+
+    from pipeline.dataset import open_sealed, verify
+
+    sealed = open_sealed(args.folder)
+    total = sum(shard.bytes for shards in sealed.splits.values() for shard in shards)
+    with tqdm(
+        total=total, desc="verifying", unit="B", unit_scale=True, leave=False, disable=args.json
+    ) as bar:
+        problems = verify(args.folder, bar.update)
+    rows = {split: sealed.rows(split) for split in sealed.splits}
+    if args.json:
+        text.print_json({"path": str(args.folder), "rows": rows, "problems": problems})
+    else:
+        for problem in problems:
+            print(f"shardwell: {problem}", file=sys.stderr)
+        if not problems:
+            print(f"all is well: {text.splits(rows)}, {text.size(total)}")
+    return 1 if problems else 0

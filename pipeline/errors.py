@@ -1,0 +1,83 @@
+"""The tree of things that can go wrong.
+
+    ShardwellError              anything this package reports; the command line exits with 1
+    ├── UsageError              a wrong argument or flag; the command line exits with 2
+    │   └── UnknownNameError    a recipe, protocol, feature … that does not exist
+    ├── ManifestError           a manifest that breaks its rules (all mistakes at once)
+    ├── RecipeError             a recipe that can't be loaded, or a corpus unlike its recipe
+    ├── SourceError             an outside file: not to be had, wrong size or hash
+    ├── ArchiveError            an archive that can't be inflated, indexed or read
+    ├── FeatureError            feature parameters that make no sense
+    ├── ClipError               one clip that can't be used (never ends a build by itself)
+    ├── BuildError              a build that can't go on: bad clips, broken promises, a dead worker
+    ├── OutputError             the output can't be written: something else is there, no space left
+    └── DatasetError            a directory that is not a sealed dataset, or a damaged one
+
+Every message is one line: where, expected, got, what to do next. Exceptions take that one string,
+so they survive the trip between processes.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ShardwellError(Exception):
+    """Anything that shardwell reports."""
+
+
+class UsageError(ShardwellError):
+    """A wrong argument or flag."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is not among the known ones."""
+
+
+class ManifestError(ShardwellError):
+    """A manifest that breaks its own rules."""
+
+
+class RecipeError(ShardwellError):
+    """A recipe that can't be loaded, or a corpus that is not what its recipe expects."""
+
+
+class SourceError(ShardwellError):
+    """An outside file that could not be brought or is not the pinned one."""
+
+
+class ArchiveError(ShardwellError):
+    """An archive that can't be inflated or indexed, or that lacks a member."""
+
+
+class FeatureError(ShardwellError):
+    """Feature parameters that make no sense together."""
+
+
+class ClipError(ShardwellError):
+    """One clip that can't be used."""
+
+
+class BuildError(ShardwellError):
+    """A build that can't go on."""
+
+
+class OutputError(ShardwellError):
+    """An output that can't be written."""
+
+
+class DatasetError(ShardwellError):
+    """A directory that is not a sealed dataset, or a damaged one."""
+
+
+def unknown_name(what: str, got: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not known: lists the known ones, the nearest first.
+
+    >>> str(unknown_name("recipe", "mnits", ["digit_sum", "mnist"]))
+    "unknown recipe 'mnits': expected one of mnist, digit_sum"
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(got, names, n=3, cutoff=0.4)
+    ordered = nearest + [name for name in names if name not in nearest]
+    return UnknownNameError(
+        f"unknown {what} {got!r}: expected one of {', '.join(ordered) or '(none known)'}"
+    )

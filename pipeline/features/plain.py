@@ -1,0 +1,109 @@
+"""``Waveform``, ``Pixels`` and ``Tokens``: data that is stored as it comes."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import ClipError, FeatureError
+
+WAVEFORM_DTYPES = ("int16", "float32")
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """The samples themselves: (n_samples,) per clip.
+
+    ``dtype="int16"`` stores 16-bit recordings at half the size and without loss; it refuses samples
+    that are not exact multiples of 1/32768. The loader gives float32 in [-1, 1] in both cases.
+    """
+
+    kind: ClassVar[str] = "waveform"
+    version: ClassVar[int] = 1
+
+    sample_rate: int
+    dtype: str = "int16"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in WAVEFORM_DTYPES:
+            known = ", ".join(WAVEFORM_DTYPES)
+            raise FeatureError(f"waveform: dtype={self.dtype}: expected one of {known}")
+
+    @classmethod
+    def at(cls, sample_rate: int) -> Self:
+        """The waveform at that rate in Hz."""
+        return cls(sample_rate)
+
+    @property
+    def scale(self) -> float:
+        """What a stored value is multiplied with to give samples in [-1, 1]."""
+        return 1 / 32768 if self.dtype == "int16" else 1.0
+
+    def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
+        """(n_samples,)"""
+        return (n_samples,)
+
+    def apply(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """(batch, n) float32 samples in [-1, 1] → (batch, n) of the stored type."""
+        if self.dtype == "float32":
+            return samples
+        steps = samples * np.float32(32768)
+        exact = np.rint(steps)
+        if not np.array_equal(steps, exact) or exact.max(initial=0) > 32767:
+            raise ClipError(
+                "samples are not exactly 16-bit: store them with waveform:dtype=float32"
+            )
+        stored: npt.NDArray[Any] = exact.astype(np.int16)
+        return stored
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Grey images as they are: (height, width) uint8; the loader gives float32 in [0, 1]."""
+
+    kind: ClassVar[str] = "pixels"
+    version: ClassVar[int] = 1
+    dtype: ClassVar[str] = "uint8"
+    scale: ClassVar[float] = 1 / 255
+
+    height: int = 28
+    width: int = 28
+
+    def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
+        """(height, width)"""
+        return self.height, self.width
+
+    def apply(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(batch, height, width) uint8, unchanged."""
+        if images.shape[1:] != (self.height, self.width):
+            raise ClipError(
+                f"expected an image of {self.height}×{self.width} pixels, "
+                f"got {'×'.join(map(str, images.shape[1:]))}"
+            )
+        return images
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A sequence of token ids in [0, vocabulary): (length,) int64."""
+
+    kind: ClassVar[str] = "tokens"
+    version: ClassVar[int] = 1
+    dtype: ClassVar[str] = "int64"
+    scale: ClassVar[float] = 1.0
+
+    vocabulary: int = 10
+
+    def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
+        """(length,), open"""
+        return (None,)
+
+    def apply(self, tokens: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(batch, length) ids, checked to lie in [0, vocabulary)."""
+        if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= self.vocabulary:
+            raise ClipError(
+                f"expected token ids 0 to {self.vocabulary - 1}, "
+                f"got {tokens.min()} to {tokens.max()}"
+            )
+        return tokens.astype(np.int64)

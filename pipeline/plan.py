@@ -1,0 +1,218 @@
+"""Examples → plan table → Tasks, and the fingerprint of a declaration.
+
+The plan is an Arrow file with one row per example, sorted by split and then by a hash of the key,
+so that reading shards in order is already well mixed. Its rows are cut into tasks before work
+starts; which worker takes a task changes nothing.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.audio import Audio, wav_duration
+from pipeline.errors import RecipeError
+from pipeline.features import Feature
+from pipeline.manifest import SPLITS
+from pipeline.records import Example, Ref, Task
+from pipeline.shard import label_array, lists, numbers, strings, view
+
+# A split is cut into shards of 16 MiB, so that two workers on a small corpus end together; beyond
+# SHARDS of them shards grow instead, up to 256 MiB, so that a large corpus is not a million files.
+SMALLEST_SHARD, LARGEST_SHARD, SHARDS = 16 << 20, 256 << 20, 256
+BATCH = 1 << 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A written plan.
+
+    Attributes:
+        path: the plan table.
+        tasks: its rows, cut into shards.
+        rows: examples per split.
+        seconds: length of all audio, estimated from byte sizes as 16-bit mono PCM.
+        nbytes: size of all features, estimated in the same way.
+        classes: names of every class label, sorted; a stored label is an index into them.
+    """
+
+    path: Path
+    tasks: tuple[Task, ...]
+    rows: Mapping[str, int]
+    seconds: float
+    nbytes: int
+    classes: Mapping[str, tuple[str, ...]]
+
+
+def fingerprint(declaration: Mapping[str, Any]) -> str:
+    """8 hex digits that name a declaration: the sha256 of its canonical JSON."""
+    text = json.dumps(declaration, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def write_plan(
+    path: Path,
+    examples: Iterable[Example],
+    labels: Mapping[str, str],
+    feature: Feature,
+    audio: Audio | None,
+) -> Plan:
+    """Write the plan table of all examples and cut it into tasks.
+
+    Raises:
+        RecipeError: an example with an unknown split, a key that stands twice, or wrong labels.
+    """
+    table = _table(examples, labels)
+    order = pc.sort_indices(
+        table, [("split", "ascending"), ("hash", "ascending"), ("key", "ascending")]
+    )
+    table = table.take(order)
+    _check_keys(table)
+    names = {name: _class_names(table, name) for name, kind in labels.items() if kind == "class"}
+    sizes = _sizes(table)
+    splits = view(table.column("split").combine_chunks())
+    tasks: list[Task] = []
+    rows, nbytes = {}, 0
+    for number, split in enumerate(SPLITS):
+        first, last = np.searchsorted(splits, [number, number + 1])
+        if first == last:
+            continue
+        rows[split] = int(last - first)
+        split_bytes = _feature_bytes(sizes[first:last], feature, audio)
+        nbytes += split_bytes
+        tasks.extend(_cut(split, int(first), int(last), split_bytes))
+    seconds = wav_duration(int(sizes.sum()), audio.sample_rate) if audio else 0.0
+    _write(path, table.drop_columns(["hash"]))
+    return Plan(path, tuple(tasks), rows, seconds, nbytes, names)
+
+
+def read_rows(path: Path, task: Task) -> pa.Table:
+    """The plan's rows of one task."""
+    with pa.memory_map(os.fspath(path)) as mapped:
+        return pa.ipc.open_file(mapped).read_all().slice(task.first, task.last - task.first)
+
+
+def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
+    """All examples as Arrow columns, converted a batch at a time to keep memory small."""
+    batches, stream = [], iter(examples)
+    while chunk := list(islice(stream, BATCH)):
+        refs = [ref for example in chunk for ref in example.refs]
+        columns = {
+            "key": strings([e.key for e in chunk]),
+            "split": numbers([_split_number(e) for e in chunk], "int8"),
+            "hash": numbers([_key_hash(e.key) for e in chunk], "uint64"),
+            "refs": lists([len(e.refs) for e in chunk], _refs_array(refs)),
+        }
+        for name, kind in labels.items():
+            values = [_label(e, name) for e in chunk]
+            # A class label keeps the type of its values: names are made of them later.
+            named = kind == "class" and isinstance(values[0], str)
+            columns[name] = label_array(values, "text" if named else kind)
+        batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
+    if not batches:
+        raise RecipeError("the recipe found no example at all; is this the right archive?")
+    return pa.concat_tables(batches).combine_chunks()
+
+
+def _refs_array(refs: Sequence[Ref]) -> pa.Array:
+    """Refs as a struct array; an open ``stop`` is stored as -1."""
+    places = {
+        "source": strings([r.source for r in refs]),
+        "offset": numbers([r.offset for r in refs], "int64"),
+        "size": numbers([r.size for r in refs], "int64"),
+        "start": numbers([r.start for r in refs], "int64"),
+        "stop": numbers([-1 if r.stop is None else r.stop for r in refs], "int64"),
+    }
+    return pa.StructArray.from_arrays(list(places.values()), names=list(places))
+
+
+def refs_of(row: Mapping[str, Any]) -> tuple[Ref, ...]:
+    """The refs of a plan row."""
+    return tuple(
+        Ref(**{**ref, "stop": None if ref["stop"] < 0 else ref["stop"]}) for ref in row["refs"]
+    )
+
+
+def _split_number(example: Example) -> int:
+    if example.split not in SPLITS:
+        raise RecipeError(
+            f"example {example.key}: split {example.split!r}: expected one of {', '.join(SPLITS)}"
+        )
+    return SPLITS.index(example.split)
+
+
+def _label(example: Example, name: str) -> Any:
+    if name not in example.labels:
+        raise RecipeError(f"example {example.key}: the recipe declares a label {name}, got none")
+    return example.labels[name]
+
+
+def _key_hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+
+
+def _check_keys(table: pa.Table) -> None:
+    keys = table.column("key")
+    if pc.count_distinct(keys).as_py() != len(keys):
+        counts = pc.value_counts(keys)
+        twice = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
+        raise RecipeError(f"example {twice}: its key stands more than once; keys must be unique")
+
+
+def _class_names(table: pa.Table, label: str) -> tuple[str, ...]:
+    values = pc.unique(table.column(label))
+    return tuple(str(v) for v in values.take(pc.sort_indices(values)).to_pylist())
+
+
+def _sizes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Bytes of each row's refs, (rows,)."""
+    refs = table.column("refs").combine_chunks()
+    sizes = view(refs.values.field("size"))
+    ends = np.concatenate([[0], np.cumsum(sizes)])[view(refs.offsets)]
+    return np.diff(ends)
+
+
+def _feature_bytes(sizes: np.ndarray[Any, Any], feature: Feature, audio: Audio | None) -> int:
+    """Estimated bytes of the features of examples whose sources have these sizes."""
+    itemsize = np.dtype(feature.dtype).itemsize
+    fixed = feature.shape(audio.n_samples if audio else None)
+    if fixed[0] is not None:
+        return len(sizes) * itemsize * math.prod(n for n in fixed if n is not None)
+    total = int(sizes.sum())
+    # Audio of open length: all clips as one long one. Anything else: one value per byte.
+    shape = feature.shape(total // 2 if audio else total)
+    return itemsize * math.prod(total if n is None else n for n in shape)
+
+
+def shard_count(nbytes: int) -> int:
+    """How many shards a split of so many bytes becomes."""
+    size = min(max(nbytes / SHARDS, SMALLEST_SHARD), LARGEST_SHARD)
+    return max(1, math.ceil(nbytes / size))
+
+
+def _cut(split: str, first: int, last: int, nbytes: int) -> Iterator[Task]:
+    """Rows ``[first, last)`` as equally many rows per shard."""
+    count = min(last - first, shard_count(nbytes))
+    edges = [first + (last - first) * i // count for i in range(count + 1)]
+    for i in range(count):
+        yield Task(f"{split}-{i:05d}-of-{count:05d}", edges[i], edges[i + 1])
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with pa.OSFile(os.fspath(temporary), "wb") as out, pa.ipc.new_file(out, table.schema) as w:
+            w.write_table(table)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""The ``Recipe`` and ``Corpus`` types, and how a recipe's file is run.
+
+A recipe is two files and no registration: ``recipes/x.py`` with a ``RECIPE`` and
+``manifests/x.toml``. It turns the names and bytes of a corpus into ``Example`` values; it decodes
+nothing. ``recipe_files`` finds the two files.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from pipeline.archive import Opened, Reader
+from pipeline.audio import Audio
+from pipeline.errors import RecipeError, unknown_name
+from pipeline.records import Example, Piece, Ref
+
+LABEL_TYPES = ("class", "int", "float", "text")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The opened sources of a protocol by role, as a recipe sees them."""
+
+    sources: Mapping[str, Opened]
+
+    def members(self, role: str) -> Sequence[str]:
+        """The names of an archive's files, sorted, without a leading ``./``."""
+        return sorted(self.sources[role].members)
+
+    def ref(self, role: str, member: str) -> Ref:
+        """Where a member's bytes lie.
+
+        Raises:
+            RecipeError: the archive has no such member.
+        """
+        source = self.sources[role]
+        if member not in source.members:
+            raise RecipeError(
+                f"{source.path}: expected a member {member}, got none of that name among "
+                f"{len(source.members)}; is this the archive that the manifest means?"
+            )
+        return Ref(source.name, *source.members[member])
+
+    def slice(self, role: str, offset: int, size: int) -> Ref:
+        """Bytes ``[offset, offset + size)`` of a source's plain file."""
+        return Ref(self.sources[role].name, offset, size)
+
+    def size(self, role: str) -> int:
+        """The size of a source's plain file in bytes."""
+        return self.sources[role].size
+
+    def read(self, ref: Ref) -> bytes:
+        """The bytes of a ref, for lists and tables (audio is read by the builders)."""
+        reader = Reader({s.name: s.path for s in self.sources.values()})
+        return bytes(reader.piece(ref).data)
+
+    def read_text(self, role: str, member: str) -> str:
+        """A member's text, UTF-8.
+
+        Raises:
+            RecipeError: the archive has no such member, or it is not UTF-8.
+        """
+        try:
+            return self.read(self.ref(role, member)).decode("utf-8")
+        except UnicodeDecodeError as error:
+            path = self.sources[role].path
+            raise RecipeError(f"{path}: member {member}: expected UTF-8 text, {error}") from None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one corpus becomes examples.
+
+    Attributes:
+        version: raised whenever the recipe would yield other examples; part of the fingerprint.
+        labels: name → ``"class"`` (stored as an index into sorted names), ``"int"``, ``"float"``
+            or ``"text"``.
+        features: the kinds that fit, the default first.
+        examples: ``(corpus, **params) -> Iterator[Example]`` with the protocol's parameters.
+        load: ``(pieces, audio) -> array``, the bytes of one example as ``(n_samples,)`` samples or
+            any other array; a module-level function. Raises ``ClipError`` for a bad example.
+        audio: the usual audio handling, ``None`` for data that is not audio.
+        generators: for generated sources, ``(path, **params)`` writes the file at ``path``.
+        hints: what a trainer should default to for this corpus; written into ``dataset.json``.
+    """
+
+    name: str
+    version: int
+    labels: Mapping[str, str]
+    features: tuple[str, ...]
+    examples: Callable[..., Iterator[Example]]
+    load: Callable[[Sequence[Piece], Audio | None], npt.NDArray[Any]]
+    audio: Audio | None = None
+    generators: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, kind in self.labels.items():
+            if kind not in LABEL_TYPES:
+                raise unknown_name(
+                    f"type of label {label} in recipe {self.name}", kind, LABEL_TYPES
+                )
+
+
+def load_recipe(code: Path) -> Recipe:
+    """Run a recipe's file and return its ``RECIPE``.
+
+    Raises:
+        RecipeError: the file fails, or holds no ``RECIPE``.
+    """
+    module_name = f"shardwell_recipe_{code.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, code)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"{code}: expected a Python file that can be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses in a recipe look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise RecipeError(f"{code}: can't be loaded: {type(error).__name__}: {error}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{code}: expected RECIPE = Recipe(...) in it, got {recipe!r}")
+    return recipe

@@ -1,0 +1,176 @@
+"""Miniature corpora with the true layout, made by code, and the datasets prepared from them."""
+
+import hashlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipeline.prepare import Request, prepare_dataset
+
+ROOT = Path(__file__).parent.parent
+WORDS = ("down", "go", "yes")
+
+
+def real_data() -> Path:
+    """Where the real recordings lie, if they are there."""
+    return Path(os.environ.get("SHARDWELL_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on real recordings skip where there are none."""
+    if not real_data().is_dir():
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no real data beside the project"))
+
+
+def recipe_module(name: str) -> ModuleType:
+    """A recipe's file as a module, for the functions beside its RECIPE."""
+    spec = importlib.util.spec_from_file_location(f"test_{name}", ROOT / "recipes" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_manifest(
+    path: Path,
+    name: str,
+    files: Mapping[str, Path],
+    splits: Mapping[str, int | str],
+    params: str = "",
+    urls: Mapping[str, list[str]] | None = None,
+    roles: Mapping[str, str] | None = None,
+) -> Path:
+    """A manifest with one protocol, ``mini``, for files at hand."""
+    lines = [
+        f'name = "{name}"',
+        'title = "A miniature"',
+        'licence = "CC0-1.0"',
+        'homepage = "https://example.org"',
+        'citation = "Nobody, 2026."',
+    ]
+    for source, file in files.items():
+        data = file.read_bytes()
+        lines += [
+            f"[sources.{source}]",
+            f'file = "{file.name}"',
+            f"bytes = {len(data)}",
+            f'sha256 = "{hashlib.sha256(data).hexdigest()}"',
+            f"urls = {(urls or {}).get(source, [])!r}",
+        ]
+    lines += ["[protocols.mini]", 'about = "All there is."', params]
+    lines += [f'sources.{role} = "{s}"' for role, s in (roles or {s: s for s in files}).items()]
+    counts = ", ".join(f"{s} = {n!r}" for s, n in splits.items())
+    lines.append(f"splits = {{ {counts} }}")
+    path.write_text("\n".join(lines).replace("'", '"') + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def commands_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """15 spoken words in the layout of Speech Commands: 9 train, 3 validation, 3 test."""
+    path = tmp_path_factory.mktemp("commands") / "mini_commands.tar.gz"
+    module = recipe_module("synthetic_commands")
+    module.write_commands(path, words=WORDS, speakers=5, takes=1, seed=3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def phrases_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 spoken phrases in the layout of LJSpeech."""
+    path = tmp_path_factory.mktemp("phrases") / "mini_phrases.tar.bz2"
+    recipe_module("synthetic_commands").write_phrases(path, clips=12, seed=3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of the whole test run, so that each archive is inflated once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+Ask = Callable[..., Request]
+
+
+@pytest.fixture
+def ask_commands(commands_archive: Path, cache: Path, tmp_path: Path) -> Ask:
+    """``ask(**changes)`` → a request for the miniature Speech Commands, serial, into tmp_path."""
+    manifest = write_manifest(
+        tmp_path / "commands.toml",
+        "speech_commands",
+        {"v2": commands_archive},
+        {"train": 9, "validation": 3, "test": 3},
+        params="params.words = []",
+        roles={"main": "v2"},
+    )
+    return _asker(
+        recipe="speech_commands",
+        manifest=manifest,
+        sources={"v2": commands_archive},
+        out=tmp_path / "data",
+        cache=cache,
+    )
+
+
+@pytest.fixture
+def ask_phrases(phrases_archive: Path, cache: Path, tmp_path: Path) -> Ask:
+    """``ask(**changes)`` → a request for the miniature LJSpeech, serial, into tmp_path."""
+    manifest = write_manifest(
+        tmp_path / "phrases.toml",
+        "ljspeech",
+        {"archive": phrases_archive},
+        {"train": 6, "validation": 2, "test": 4},
+        params="params = { validation = 2, test = 4 }",
+    )
+    return _asker(
+        recipe="ljspeech",
+        manifest=manifest,
+        sources={"archive": phrases_archive},
+        out=tmp_path / "data",
+        cache=cache,
+    )
+
+
+@pytest.fixture
+def ask_digits(cache: Path, tmp_path: Path) -> Ask:
+    """``ask(**changes)`` → a request for digit_sum, serial, into tmp_path."""
+    return _asker(recipe="digit_sum", out=tmp_path / "data", cache=cache)
+
+
+def _asker(**fixed: object) -> Ask:
+    def ask(**changes: object) -> Request:
+        return Request(**({"engine": "serial", "offline": True} | fixed | changes))  # type: ignore[arg-type]
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """digit_sum len-5, sealed; read only."""
+    out = tmp_path_factory.mktemp("digits")
+    return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
+
+
+@pytest.fixture(scope="session")
+def torchaudio() -> Iterator[ModuleType]:
+    """torchaudio's pure-PyTorch parts.
+
+    Its wheel links CUDA libraries, which a CPU-only torch lacks: the extension is replaced by a
+    stub before the import.
+    """
+    stub = types.ModuleType("torchaudio._extension")
+    stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
+    stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
+    sys.modules.setdefault("torchaudio._extension", stub)
+    import torchaudio
+
+    return torchaudio
