@@ -27,6 +27,7 @@ import pyarrow as pa
 from pipeline.errors import DatasetError
 
 Array = npt.NDArray[Any]
+MAGIC = b"ARROW1"
 LABEL_ARROW_TYPES = {
     "class": pa.int64(),
     "int": pa.int64(),
@@ -209,6 +210,8 @@ def read_shard(path: Path, columns: Columns) -> Shard:
 
 
 def _only_batch(path: Path, mapped: mmap.mmap, schema: pa.Schema) -> pa.RecordBatch:
+    if mapped[: len(MAGIC)] != MAGIC:  # Arrow itself looks only at the end of the file
+        raise ValueError(f"it begins with {mapped[: len(MAGIC)]!r}, not {MAGIC!r}")
     reader = pa.ipc.open_file(pa.py_buffer(mapped))
     if reader.schema != schema or reader.num_record_batches != 1:
         raise DatasetError(

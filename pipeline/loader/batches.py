@@ -36,6 +36,8 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=_as_it_is,
+        # Else torch draws its workers' seeds from everybody's global generator.
+        generator=torch.Generator().manual_seed(seed),
     )
 
 

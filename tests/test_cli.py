@@ -1,0 +1,179 @@
+"""The command line: what it prints, where, and how it exits."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main, parser
+from pipeline.prepare import Request, prepare_dataset
+
+Ask = Callable[..., Request]
+ROOT = Path(__file__).parent.parent
+
+
+def helps() -> dict[str, str]:
+    commands = next(a for a in parser()._actions if a.dest == "command")
+    return {"": parser().format_help()} | {
+        name: command.format_help()
+        for name, command in commands.choices.items()  # type: ignore[union-attr]
+    }
+
+
+@pytest.mark.parametrize("name", helps())
+def test_every_help_ends_with_an_example(name: str) -> None:
+    last = helps()[name].rstrip().splitlines()[-2:]
+    assert "example:" in helps()[name]
+    assert last[-1].startswith("  shardwell ")
+    assert not name or last[-1].startswith(f"  shardwell {name}")
+
+
+def test_the_examples_of_the_help_run_as_they_stand(
+    tmp_path: Path, digits_dataset: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """With an existing dataset in place of ``data/…``, for its hash is not known in advance."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, text in helps().items():
+        if name in ("", "train"):
+            continue  # the first is two others; training is shown on a corpus of real images
+        line = text.rstrip().splitlines()[-1].strip()
+        arguments = [str(digits_dataset) if "…" in a else a for a in shlex.split(line)[1:]]
+        assert main(arguments) == 0, line
+
+
+def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "speech_commands     Google Speech Commands" in listed
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)
+    assert main(["info", "speech_commands"]) == 0
+    told = capsys.readouterr().out
+    for part in ("CC BY 4.0", "arXiv:1804.03209", "2.43 GB", "af14739ee7dc", "train 84,843"):
+        assert part in told
+    assert main(["info", "mnist", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["protocols"]["standard"]["splits"]["train"] == 60000
+
+
+def test_prepare_prints_the_path_last(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: Path
+) -> None:
+    ask = ["prepare", "digit_sum", "--out", str(tmp_path), "--cache", str(cache), "--quiet"]
+    ask += ["--engine", "serial"]
+    assert main(ask) == 0
+    first = capsys.readouterr()
+    folder = Path(first.out.splitlines()[-1])
+    assert (folder / "dataset.json").is_file()
+    assert first.out.startswith("prepared: train 300 · validation 100 · test 100\n")
+    assert first.err == ""
+    assert main(ask) == 0
+    assert (
+        capsys.readouterr().out == f"up to date: train 300 · validation 100 · test 100\n{folder}\n"
+    )
+    assert main([*ask, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "path": str(folder),
+        "rows": {"train": 300, "validation": 100, "test": 100},
+        "bad": 0,
+        "up_to_date": True,
+    }
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("all is well: train 300")
+
+
+def test_a_dry_run_builds_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: Path
+) -> None:
+    ask = ["prepare", "mnist", "--dry-run", "--out", str(tmp_path), "--cache", str(cache)]
+    assert main(ask) == 0
+    told = capsys.readouterr().out
+    assert "clips     train 60,000 · test 10,000" in told
+    assert "download  11.6 MB" in told
+    assert "inflated  not known yet" in told
+    assert not any(tmp_path.iterdir())
+    assert main([*ask, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == 70000 * 784
+
+
+def test_verify_exits_with_1_and_names_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], ask_digits: Ask
+) -> None:
+    folder = prepare_dataset(ask_digits()).folder
+    shard = folder / "test-00000-of-00001.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    assert main(["verify", str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert "expected sha256" in captured.err
+    assert captured.out == ""
+    assert main(["verify", str(folder), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 1
+
+
+def test_train_prints_a_line_per_epoch(
+    capsys: pytest.CaptureFixture[str], ask_commands: Ask
+) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    assert main(["train", str(folder), "--epochs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    line = r"epoch +\d · loss \d+\.\d{4} · train \d\.\d{3} · validation \d\.\d{3}"
+    assert all(re.fullmatch(line, text) for text in lines[:2])
+    assert lines[2].startswith("test accuracy ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["prepare", "mnits"], 2, "unknown recipe 'mnits': expected one of mnist,"),
+        (["prepare", "mnist", "--source", "x"], 2, "--source x: expected NAME=FILE"),
+        (["prepare", "mnist", "--manifest", "none.toml"], 1, "none.toml: expected a manifest here"),
+        (["prepare", "mnist", "--offline", "--cache", "none"], 1, "--offline forbids"),
+        (["verify", "none"], 1, "none: expected a sealed dataset with a dataset.json, got no"),
+        (["train", "none"], 1, "none: expected a sealed dataset"),
+        (["features", "--rate", "0"], 2, "--rate 0: expected at least 1 Hz"),
+        (["info", "x"], 2, "unknown recipe 'x'"),
+    ],
+)
+def test_errors_go_to_stderr_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("shardwell: ")
+    assert message in captured.err
+    assert ("\nsee: shardwell " in captured.err) == (code == 2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["prepare"], ["prepare", "x", "--workers", "q"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "pipeline", "list", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)) == 5
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pipeline info speech_commands | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,45 @@
+"""Mean and variance: equal to NumPy's in float64, whatever the shards."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.moments import bins_of, mean_and_std, merge, of_values
+
+RNG = np.random.default_rng(4)
+
+
+@given(cuts=st.lists(st.integers(0, 40), max_size=5), mean=st.sampled_from([0.0, -500.0, 1e6]))
+def test_merging_equals_one_pass_over_everything(cuts: list[int], mean: float) -> None:
+    values = (RNG.standard_normal((40, 3)) + mean).astype(np.float32)
+    edges = [0, *sorted(cuts), 40]
+    parts = [of_values([values[a:b]], 3).to_dict() for a, b in zip(edges, edges[1:], strict=False)]
+    merged = merge(parts)
+    assert merged
+    got_mean, got_std = mean_and_std(merged)
+    exact = values.astype(np.float64)
+    np.testing.assert_allclose(got_mean, exact.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(got_std, exact.std(axis=0), rtol=1e-9)
+
+
+def test_nothing_to_merge() -> None:
+    assert merge([]) is None
+    merged = merge([of_values([], 2).to_dict()] * 2)
+    assert merged
+    assert mean_and_std(merged) == ([0.0, 0.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "bins"),
+    [
+        ("float32", (101, 40), 40),
+        ("float16", (None, 80), 80),
+        ("float32", (None,), 1),
+        ("int16", (16000,), 1),
+        ("uint8", (28, 28), 1),
+        ("int64", (None,), 0),
+    ],
+)
+def test_bins(dtype: str, shape: tuple[int | None, ...], bins: int) -> None:
+    assert bins_of(dtype, shape) == bins

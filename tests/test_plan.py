@@ -1,0 +1,117 @@
+"""Plans: sorted, cut into tasks that cover everything once, named by what is declared."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.audio import Audio
+from pipeline.errors import RecipeError
+from pipeline.features import LogMel, Tokens, Waveform
+from pipeline.plan import (
+    LARGEST_SHARD,
+    SHARDS,
+    SMALLEST_SHARD,
+    Plan,
+    _cut,
+    fingerprint,
+    read_rows,
+    refs_of,
+    shard_count,
+    write_plan,
+)
+from pipeline.records import Example, Ref
+
+
+def examples(n: int, split: str = "train") -> Iterator[Example]:
+    for i in range(n):
+        refs = (Ref("main", 100 * i, 50, 2, None if i % 2 else 7), Ref("main", 9, 3))
+        yield Example(f"k{i}", split, refs[: 1 + i % 2], {"word": f"w{i % 3}", "n": i})
+
+
+def plan_of(tmp_path: Path, stream: Iterator[Example]) -> Plan:
+    labels = {"word": "class", "n": "int"}
+    return write_plan(tmp_path / "plan.arrow", stream, labels, Tokens(), None)
+
+
+def test_rows_come_back_with_their_refs_and_labels(tmp_path: Path) -> None:
+    wanted = {e.key: e for e in [*examples(50), *examples(0)]}
+    plan = plan_of(tmp_path, examples(50))
+    rows = [row for task in plan.tasks for row in read_rows(plan.path, task).to_pylist()]
+    assert {row["key"] for row in rows} == set(wanted)
+    for row in rows:
+        example = wanted[row["key"]]
+        assert refs_of(row) == example.refs
+        assert {"word": row["word"], "n": row["n"]} == example.labels
+    assert plan.rows == {"train": 50}
+    assert plan.classes == {"word": ("w0", "w1", "w2")}
+
+
+def test_the_order_of_the_examples_changes_nothing(tmp_path: Path) -> None:
+    plan_of(tmp_path, examples(50))
+    first = (tmp_path / "plan.arrow").read_bytes()
+    plan_of(tmp_path, iter(reversed(list(examples(50)))))
+    assert (tmp_path / "plan.arrow").read_bytes() == first
+
+
+def test_keys_are_well_mixed(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, examples(3000))
+    numbers = [r["n"] for t in plan.tasks for r in read_rows(plan.path, t).to_pylist()]
+    correlation = np.corrcoef(numbers, np.arange(3000))[0, 1]
+    assert abs(correlation) < 0.1
+
+
+@given(first=st.integers(0, 100), rows=st.integers(1, 500), nbytes=st.integers(0, 1 << 45))
+def test_tasks_cover_every_row_once(first: int, rows: int, nbytes: int) -> None:
+    tasks = list(_cut("train", first, first + rows, nbytes))
+    covered = [row for task in tasks for row in range(task.first, task.last)]
+    assert covered == list(range(first, first + rows))
+    sizes = [task.last - task.first for task in tasks]
+    assert max(sizes) - min(sizes) <= 1
+    assert [t.shard for t in tasks] == [
+        f"train-{i:05d}-of-{len(tasks):05d}" for i in range(len(tasks))
+    ]
+
+
+def test_shards_stay_between_their_bounds() -> None:
+    assert shard_count(0) == shard_count(SMALLEST_SHARD) == 1
+    assert shard_count(SMALLEST_SHARD + 1) == 2
+    assert shard_count(SMALLEST_SHARD * SHARDS * 4) == SHARDS
+    assert shard_count(LARGEST_SHARD * SHARDS * 4) == SHARDS * 4
+
+
+def test_sizes_are_estimated_from_bytes(tmp_path: Path) -> None:
+    clips = [Example(f"k{i}", "train", (Ref("m", 0, 44 + 32000),), {}) for i in range(10)]
+    open_length = Audio(16000)
+    plan = write_plan(tmp_path / "p", clips, {}, LogMel.at(16000), open_length)
+    assert plan.seconds == pytest.approx(10, rel=0.01)
+    assert plan.nbytes == pytest.approx(10 * 101 * 64 * 4, rel=0.02)
+    fixed = write_plan(tmp_path / "p", clips, {}, Waveform(16000), Audio(16000, 2.0))
+    assert fixed.nbytes == 10 * 32000 * 2
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        ([], "found no example at all"),
+        ([*examples(3), *examples(1)], "example k0: its key stands more than once"),
+        ([*examples(3, "dev")], "example k0: split 'dev': expected one of train, validation"),
+        ([Example("a", "train", (), {"n": 3})], "example a: the recipe declares a label word"),
+    ],
+)
+def test_examples_that_break_the_rules_are_named(
+    tmp_path: Path, stream: list[Example], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        plan_of(tmp_path, iter(stream))
+    assert not any(tmp_path.iterdir())
+
+
+def test_fingerprints_hash_declared_values() -> None:
+    declared = {"recipe": "x", "features": {"n_mels": 40, "top_db": None}}
+    assert fingerprint(declared) == fingerprint(dict(reversed(declared.items())))
+    assert fingerprint(declared) == "d7ba7f7e"  # sha256sum of its sorted, compact JSON
+    assert fingerprint(declared | {"recipe": "y"}) != fingerprint(declared)

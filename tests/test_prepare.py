@@ -1,0 +1,298 @@
+"""``prepare_dataset``: one walk, the same bytes however it is walked, and clear words when it fails."""
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.dataset import NAME, open_sealed, verify
+from pipeline.errors import (
+    BuildError,
+    FeatureError,
+    OutputError,
+    RecipeError,
+    ShardwellError,
+    SourceError,
+    UnknownNameError,
+    UsageError,
+)
+from pipeline.prepare import Request, estimate, prepare_dataset
+from tests.conftest import write_manifest
+from tests.test_recipe import tar_of
+
+Ask = Callable[..., Request]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_dataset_is_sealed_and_found_again(ask_commands: Ask) -> None:
+    done = prepare_dataset(ask_commands())
+    assert done.rows == {"train": 9, "validation": 3, "test": 3}
+    assert (done.bad, done.up_to_date) == (0, False)
+    assert done.folder.name.startswith("mini-mfcc-")
+    assert verify(done.folder, lambda size: None) == []
+    before = contents(done.folder)
+    assert set(before) == {
+        NAME,
+        *(f"{s}-00000-of-00001.{e}" for s in done.rows for e in ("arrow", "json")),
+    }
+    again = prepare_dataset(ask_commands())
+    assert again.up_to_date
+    assert again.folder == done.folder
+    assert contents(done.folder) == before
+
+
+def test_the_number_of_workers_never_changes_a_byte(
+    ask_commands: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.plan.SMALLEST_SHARD", 20_000)  # several shards of 16 kB clips
+    one = prepare_dataset(ask_commands())
+    assert len(list(one.folder.glob("*.arrow"))) > 5
+    expected = contents(one.folder)
+    for workers in (1, 2, 3):
+        request = ask_commands(engine="local", workers=workers, out=tmp_path / f"w{workers}")
+        assert contents(prepare_dataset(request).folder) == expected
+
+
+@pytest.mark.parametrize(
+    "features", ["mfcc", "log_mel:n_mels=40", "spectrogram:values=db", "waveform"]
+)
+@pytest.mark.parametrize("audio", ["", "duration=none", "sample_rate=8000,duration=0.5"])
+def test_every_kind_is_prepared(ask_commands: Ask, features: str, audio: str) -> None:
+    resampled = "sample_rate" in audio
+    if resampled and features == "waveform":
+        features = "waveform:dtype=float32"
+    windows = "" if features.startswith("waveform") else "n_fft=512,win_length=200,hop_length=80"
+    if resampled and windows:
+        features += ("," if ":" in features else ":") + windows
+    done = prepare_dataset(ask_commands(features=features, audio=audio))
+    sealed = open_sealed(done.folder)
+    kind = features.partition(":")[0]
+    assert sealed.feature.kind == kind
+    assert (sealed.columns.shape[0] is None) == ("none" in audio)
+    mean = sealed.info["statistics"]["mean"]
+    assert len(mean) == (1 if kind == "waveform" else sealed.columns.shape[1])
+
+
+def test_other_corpora_are_prepared(ask_phrases: Ask, ask_digits: Ask) -> None:
+    phrases = prepare_dataset(ask_phrases())
+    assert phrases.rows == {"train": 6, "validation": 2, "test": 4}
+    digits = prepare_dataset(ask_digits(protocol="all"))
+    assert digits.rows == {"train": 2100, "validation": 700, "test": 700}
+    free = prepare_dataset(ask_digits(protocol="free", params="length=50,k=2,seed=5"))
+    assert free.rows == {"train": 200, "validation": 100, "test": 100}
+    info = json.loads((free.folder / NAME).read_text())
+    assert info["protocol"]["params"] == {"length": 50, "k": 2, "seed": 5}
+    assert info["classes"]["sum"] == [str(n) for n in range(19)]
+
+
+def test_what_is_declared_names_the_folder(ask_digits: Ask, ask_commands: Ask) -> None:
+    asked = [
+        ask_digits(),
+        ask_digits(protocol="len-10"),
+        ask_digits(features="tokens:vocabulary=11"),
+        ask_commands(),
+        ask_commands(audio="duration=none"),
+        ask_commands(features="mfcc:n_mels=40"),
+        ask_commands(params="words=yes+go"),
+    ]
+    assert len({prepare_dataset(request).folder for request in asked}) == len(asked)
+
+
+def test_dataset_json_says_where_all_comes_from(ask_commands: Ask, commands_archive: Path) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    text = (folder / NAME).read_text()
+    info = json.loads(text)
+    assert info["format"] == 1
+    assert info["recipe"] == {"name": "speech_commands", "version": 1}
+    assert info["features"]["kind"] == "mfcc"
+    assert info["audio"] == {"sample_rate": 16000, "duration": 1.0}
+    assert info["classes"]["word"] == ["down", "go", "yes"]
+    assert info["corpus"]["licence"] == "CC0-1.0"
+    assert info["promised"] == {"train": 9, "validation": 3, "test": 3}
+    assert len(info["sources"]["main"]) == 64
+    assert set(info["versions"]) == {"numpy", "scipy", "soundfile", "soxr", "pyarrow"}
+    assert str(folder.parent) not in text  # no path of this machine
+    assert str(commands_archive.parent) not in text
+
+
+def test_a_run_goes_on_where_the_last_one_ended(ask_commands: Ask) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    expected = contents(folder)
+    (folder / NAME).unlink()
+    (folder / "test-00000-of-00001.json").unlink()
+    (folder / "train-00000-of-00001.arrow").write_bytes(b"half")
+    kept = (folder / "validation-00000-of-00001.arrow").stat().st_mtime_ns
+    done = prepare_dataset(ask_commands())
+    assert not done.up_to_date
+    assert contents(folder) == expected
+    assert (folder / "validation-00000-of-00001.arrow").stat().st_mtime_ns == kept
+
+
+@pytest.fixture
+def ask_broken(tmp_path: Path, cache: Path) -> Ask:
+    """A corpus of one good clip and three bad ones."""
+    import numpy as np
+
+    from tests.test_audio import DATA, FMT, chunk, encode, riff
+
+    members = {
+        "./yes/00000000_nohash_0.wav": riff(chunk(b"fmt ", FMT), chunk(b"data", DATA * 2000)),
+        "./yes/00000001_nohash_0.wav": b"this is no audio",
+        "./yes/00000002_nohash_0.wav": riff(chunk(b"fmt ", FMT), chunk(b"data", b"")),
+        "./yes/00000003_nohash_0.wav": encode(np.array([np.nan]), 16000, "WAV", "FLOAT"),
+        "./validation_list.txt": b"",
+        "./testing_list.txt": b"",
+    }
+    archive = tar_of(tmp_path / "broken.tar", members)
+    manifest = write_manifest(
+        tmp_path / "broken.toml",
+        "speech_commands",
+        {"v2": archive},
+        {"train": 4},
+        params="params.words = []",
+        roles={"main": "v2"},
+    )
+
+    def ask(**changes: object) -> Request:
+        return Request(
+            "speech_commands",
+            manifest=manifest,
+            sources={"v2": archive},
+            out=tmp_path / "data",
+            cache=cache,
+            engine="serial",
+            **changes,  # type: ignore[arg-type]
+        )
+
+    return ask
+
+
+def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
+    with pytest.raises(BuildError) as caught:
+        prepare_dataset(ask_broken(max_bad=2))
+    message = str(caught.value)
+    assert message.startswith("3 bad clips, 2 allowed; leave them out with --max-bad 3:\n")
+    assert "yes/00000001_nohash_0: not readable as audio" in message
+    assert "yes/00000002_nohash_0: the clip holds no samples (source v2, bytes " in message
+    assert "yes/00000003_nohash_0: the clip holds NaN or infinite samples" in message
+    done = prepare_dataset(ask_broken(max_bad=3))
+    assert (done.rows, done.bad) == ({"train": 1}, 3)
+    listed = json.loads((done.folder / NAME).read_text())["bad"]
+    assert [clip["key"][-10:] for clip in listed].count("0_nohash_0") == 0
+    assert {"key", "source", "offset", "size", "reason"} == set(listed[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"recipe": "speech_comands"}, UnknownNameError, "expected one of speech_commands,"),
+        ({"protocol": "v3"}, UnknownNameError, "unknown protocol of speech_commands 'v3'"),
+        ({"features": "mfc"}, UnknownNameError, "unknown feature 'mfc': expected one of mfcc"),
+        ({"features": "pixels"}, FeatureError, "pixels: speech_commands gives mfcc, log_mel"),
+        ({"audio": "rate=3"}, UnknownNameError, "unknown option of audio 'rate'"),
+        ({"audio": "sample_rate=x"}, UsageError, "sample_rate: expected int, got 'x'"),
+        ({"params": "word=yes"}, UnknownNameError, "unknown parameter of protocol mini 'word'"),
+        ({"params": "words=maybe"}, RecipeError, "no clip of the words maybe"),
+        ({"engine": "warp"}, UnknownNameError, "unknown engine 'warp': expected one of local"),
+        ({"workers": 0}, UsageError, "workers=0: expected at least 1"),
+        ({"sources": {"v9": Path("x")}}, UnknownNameError, "unknown source of speech_commands"),
+        ({"sources": {}}, SourceError, "--offline forbids a download"),
+        ({"sources": {"v2": Path("/none")}}, SourceError, "expected a file, got none there"),
+    ],
+)
+def test_what_can_not_be_is_one_clear_line(
+    ask_commands: Ask, changes: dict[str, object], error: type[ShardwellError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        prepare_dataset(ask_commands(**changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_of_another_corpus_is_refused(ask_commands: Ask, ask_digits: Ask) -> None:
+    with pytest.raises(UsageError, match="manifest is for 'speech_commands', but the recipe is"):
+        prepare_dataset(ask_digits(manifest=ask_commands().manifest))
+
+
+def test_promised_counts_hold(ask_commands: Ask, tmp_path: Path, commands_archive: Path) -> None:
+    manifest = write_manifest(
+        tmp_path / "wrong.toml",
+        "speech_commands",
+        {"v2": commands_archive},
+        {"train": 10, "validation": 3, "test": 3},
+        params="params.words = []",
+        roles={"main": "v2"},
+    )
+    with pytest.raises(BuildError, match="train should hold 10 examples, got 9"):
+        prepare_dataset(ask_commands(manifest=manifest))
+    # Other params are another set: its counts are nobody's promise.
+    assert prepare_dataset(ask_commands(manifest=manifest, params="words=yes")).rows["train"] == 3
+
+
+def test_an_output_that_holds_something_else_is_left_alone(
+    ask_commands: Ask, tmp_path: Path
+) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "thesis.docx").write_text("years of work")
+    with pytest.raises(OutputError, match=r"holds thesis\.docx, which is no part of a dataset"):
+        prepare_dataset(ask_commands())
+    assert (folder / "thesis.docx").read_text() == "years of work"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="expected a directory, got a file"):
+        prepare_dataset(ask_commands(out=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", '{"format": 1, "splits": {}}'])
+def test_a_dataset_json_of_something_else_is_refused(ask_commands: Ask, text: str) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    (folder / NAME).write_text(text)
+    with pytest.raises(OutputError, match="describes another dataset or is damaged"):
+        prepare_dataset(ask_commands())
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    ask_commands: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 100})()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: usage)
+        with pytest.raises(OutputError, match="the shards need about 242,400 bytes, 100 are free"):
+            prepare_dataset(ask_commands())
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/x.arrow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.build.write_shard", full)
+        with pytest.raises(OutputError, match=r"/disk/x\.arrow: No space left on device; what is"):
+            prepare_dataset(ask_commands())
+    assert not prepare_dataset(ask_commands()).up_to_date
+
+
+def test_estimates_are_exact_once_the_archive_is_inflated(
+    ask_commands: Ask, tmp_path: Path
+) -> None:
+    before = estimate(ask_commands(cache=tmp_path / "cold"))
+    assert before.rows == {"train": 9, "validation": 3, "test": 3}
+    assert before.inflated
+    assert before.features == 15 * 101 * 40 * 4
+    assert before.disk == before.inflated + before.features
+    assert not (tmp_path / "cold" / "inflated").exists()
+    folder = prepare_dataset(ask_commands()).folder
+    after = estimate(ask_commands())
+    assert (after.rows, after.shards, after.inflated) == (before.rows, 3, 0)
+    assert after.hours == pytest.approx(15 / 3600, rel=0.1)
+    written = sum(path.stat().st_size for path in folder.glob("*.arrow"))
+    assert after.features == pytest.approx(written, rel=0.05)
+    missing = estimate(ask_commands(sources={}, cache=tmp_path / "empty"))
+    assert missing.download > 0
+    assert missing.inflated is None
+    assert missing.disk is None
