@@ -47,7 +47,10 @@ class TestEveryEngine:
             assert list(run(fail_at_three, [])) == []
 
     def test_an_error_keeps_its_type_and_message(self, engine: str) -> None:
-        with ENGINES[engine](2, ()) as run, pytest.raises(ClipError, match="^clip three: expected"):
+        with (
+            ENGINES[engine](2, ()) as run,
+            pytest.raises(ClipError, match=r"^clip three: expected"),
+        ):
             list(run(fail_at_three, range(1000)))
 
     def test_it_runs_twice(self, engine: str) -> None:

@@ -1,5 +1,7 @@
 """Mean and variance: equal to NumPy's in float64, whatever the shards."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ RNG = np.random.default_rng(4)
 def test_merging_equals_one_pass_over_everything(cuts: list[int], mean: float) -> None:
     values = (RNG.standard_normal((40, 3)) + mean).astype(np.float32)
     edges = [0, *sorted(cuts), 40]
-    parts = [of_values([values[a:b]], 3).to_dict() for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [of_values([values[a:b]], 3).to_dict() for a, b in itertools.pairwise(edges)]
     merged = merge(parts)
     assert merged
     got_mean, got_std = mean_and_std(merged)

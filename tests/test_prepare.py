@@ -1,4 +1,4 @@
-"""``prepare_dataset``: one walk, the same bytes however it is walked, and clear words when it fails."""
+"""``prepare_dataset``: the same bytes however it is walked, and clear words when it fails."""
 
 import errno
 import json

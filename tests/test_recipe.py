@@ -169,8 +169,8 @@ def test_an_archive_that_lacks_its_lists_is_named(tmp_path: Path) -> None:
     corpus = corpus_of(main=tar_of(tmp_path / "x.tar", {"./yes/a_nohash_0.wav": b"x"}))
     with pytest.raises(RecipeError, match=r"x\.tar: expected a member validation_list\.txt"):
         list(recipe_module("speech_commands").examples(corpus, words=[]))
+    archive = corpus_of(archive=tmp_path / "x.tar")
     with pytest.raises(RecipeError, match=r"expected a member LJSpeech-1\.1/metadata\.csv"):
-        archive = corpus_of(archive=tmp_path / "x.tar")
         list(recipe_module("ljspeech").examples(archive, validation=1, test=1))
 
 
