@@ -23,6 +23,7 @@ from pipeline.archive import Reader
 from pipeline.audio import Audio
 from pipeline.errors import ClipError
 from pipeline.features import Feature
+from pipeline.features.kernel import how as spectra_by
 from pipeline.moments import bins_of, of_values
 from pipeline.plan import read_rows, refs_of
 from pipeline.recipe import Recipe, load_recipe
@@ -119,7 +120,8 @@ def _recipe(code: Path) -> Recipe:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return versions | {"spectra": spectra_by()}
 
 
 def _features(

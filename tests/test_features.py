@@ -1,7 +1,6 @@
 """Features: equal to torchaudio, and a contract that every kind keeps."""
 
 import pickle
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from pipeline.features import (
     parse,
     to_dict,
 )
-from pipeline.features.spectral import speech_windows
 
 RNG = np.random.default_rng(11)
 
@@ -38,51 +36,115 @@ def speech(batch: int, n: int) -> np.ndarray:
     return np.stack(clips).astype(np.float32)
 
 
-def reference(torchaudio: ModuleType, spec: Any, clip: np.ndarray) -> np.ndarray:
+def kaldi_reference(spec: Any, clip: np.ndarray) -> np.ndarray:
+    """One clip's features as kaldi-native-fbank computes them."""
+    import kaldi_native_fbank
+
+    kind = "Mfcc" if isinstance(spec, Mfcc) else "Fbank"
+    options = getattr(kaldi_native_fbank, f"{kind}Options")()
+    options.frame_opts.dither = 0
+    options.frame_opts.samp_freq = spec.sample_rate
+    options.mel_opts.num_bins = spec.bank.n_mels
+    options.use_energy = spec.energy
+    if isinstance(spec, Mfcc):
+        options.num_ceps = spec.n_mfcc
+    online = getattr(kaldi_native_fbank, f"Online{kind}")(options)
+    online.accept_waveform(spec.sample_rate, (clip * 32768).tolist())
+    online.input_finished()
+    return np.stack([online.get_frame(i) for i in range(online.num_frames_ready)])
+
+
+def librosa_reference(spec: Any, clip: np.ndarray) -> np.ndarray:
+    """One clip's features as librosa.feature computes them."""
+    import librosa
+
+    own = spec.analysis
+    stft = {"n_fft": own.n_fft, "win_length": own.win_length, "hop_length": own.hop_length}
+    mel = librosa.feature.melspectrogram(
+        y=clip, sr=spec.sample_rate, n_mels=spec.bank.n_mels, **stft
+    )
+    decibels = librosa.power_to_db(mel)
+    if isinstance(spec, Mfcc):
+        return librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc).T
+    return decibels.T
+
+
+def torchaudio_reference(spec: Any, clip: np.ndarray) -> np.ndarray:
     """One clip's features as torchaudio.transforms computes them, (frames, bins)."""
-    stft = {"n_fft": spec.n_fft, "win_length": spec.win_length, "hop_length": spec.hop_length}
+    import torchaudio
+
+    own = spec.analysis
+    stft = {"n_fft": own.n_fft, "win_length": own.win_length, "hop_length": own.hop_length}
     transforms = torchaudio.transforms
-    decibels = transforms.AmplitudeToDB("power", spec.top_db)
+    decibels = transforms.AmplitudeToDB("power", spec.log.top)
     if isinstance(spec, Spectrogram):
-        power = 1.0 if spec.values == "magnitude" else 2.0
+        power = 1.0 if own.magnitude else 2.0
         values = transforms.Spectrogram(power=power, **stft)(torch.from_numpy(clip))
-        values = decibels(values) if spec.values == "db" else values
+        values = decibels(values) if spec.values == "log" else values
     else:
-        mel = {"n_mels": spec.n_mels, "f_min": spec.f_min, "f_max": spec.f_max, **stft}
+        bank = spec.bank
+        mel = {"n_mels": bank.n_mels, "f_min": bank.f_min, "f_max": bank.f_max, **stft}
         if isinstance(spec, Mfcc):
             made = transforms.MFCC(spec.sample_rate, spec.n_mfcc, melkwargs=mel)
             values = made(torch.from_numpy(clip))
         else:
             made = transforms.MelSpectrogram(spec.sample_rate, **mel)
             values = decibels(made(torch.from_numpy(clip)))
+    if spec.finish.deltas:
+        compute = torchaudio.functional.compute_deltas
+        parts = [values]
+        for _ in range(spec.finish.deltas):
+            parts.append(compute(parts[-1]))
+        values = torch.cat(parts)
     return values.T.numpy()
 
 
-SPECS = [
+REFERENCES = {
+    "torchaudio": torchaudio_reference,
+    "librosa": librosa_reference,
+    "kaldi": kaldi_reference,
+}
+
+SPECS: list[Any] = [
     Mfcc.at(16000),
-    Mfcc(22050, 1024, 551, 220, n_mfcc=13, n_mels=40, f_min=20.0, f_max=8000.0),
+    Mfcc.at(22050, n_fft=1024, n_mfcc=13, n_mels=40, f_min=20.0, f_max=8000.0),
+    Mfcc.at(16000, deltas=2),
     LogMel.at(16000),
-    LogMel(22050, 1024, 1024, 256, n_mels=80, f_max=8000.0),
+    LogMel.at(22050, n_fft=1024, win_length=1024, hop_length=256, n_mels=80, f_max=8000.0),
     Spectrogram.at(16000),
-    Spectrogram(16000, 512, 400, 100, values="magnitude"),
-    Spectrogram(16000, 512, 401, 100, values="db"),
+    Spectrogram.at(16000, n_fft=512, hop_length=100, magnitude=True),
+    Spectrogram.at(16000, n_fft=512, win_length=401, hop_length=100, values="log"),
+    Spectrogram.at(16000, n_fft=434, win_length=401, hop_length=100),  # 7·31: SciPy's way
+    LogMel.at(16000, "librosa"),
+    Mfcc.at(22050, "librosa"),
+    LogMel.at(16000, "kaldi"),
+    LogMel.at(8000, "kaldi", n_mels=40, energy=True),
+    Mfcc.at(16000, "kaldi"),
 ]
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.kind}-{s.n_fft}")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.front_end}-{s.kind}-{s.sample_rate}")
 @pytest.mark.parametrize("n", [16000, 5003])
-def test_values_are_torchaudios(torchaudio: ModuleType, spec: Any, n: int) -> None:
+@pytest.mark.usefixtures("torchaudio")
+def test_values_are_the_tools(spec: Any, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 front ends differ by rounding: 1e-4 of the largest value bounds it."""
     clips = speech(3, n)
-    ours = spec.apply(clips)
-    for row, clip in zip(ours, clips, strict=True):
-        theirs = reference(torchaudio, spec, clip)
-        assert row.shape == theirs.shape == spec.shape(n)
-        np.testing.assert_allclose(row, theirs, atol=1e-4 * np.abs(theirs).max())
+    ours = {"kernel": spec.apply(clips)}
+    monkeypatch.setattr("pipeline.features.kernel._plan", lambda *spec: None)
+    ours["scipy"] = spec.apply(clips)
+    for i, clip in enumerate(clips):
+        theirs = REFERENCES[spec.front_end](spec, clip)
+        for values in ours.values():
+            assert values[i].shape == theirs.shape == spec.shape(n)
+            np.testing.assert_allclose(values[i], theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 KIND_EXAMPLES: list[tuple[Feature, np.ndarray]] = [
     *((spec, speech(4, 8000)) for spec in SPECS),
+    (LogMel.at(16000, "whisper"), speech(4, 8000)),
+    (LogMel.at(22050, "hifigan"), speech(4, 8000)),
+    (LogMel.at(16000, normalize="mean_variance", dtype="float16"), speech(4, 8000)),
+    (LogMel.at(16000, "kaldi", dither=1.0, deltas=1), speech(4, 8000)),
     (Waveform(16000, "float32"), speech(4, 8000)),
     (Waveform(16000), np.rint(speech(4, 8000) * 20000).astype(np.float32) / 32768),
     (Pixels(), RNG.integers(0, 256, (4, 28, 28), np.uint8)),
@@ -129,8 +191,9 @@ def test_every_kind_is_in_the_contract() -> None:
 def test_silence_is_finite_and_short_clips_are_refused() -> None:
     for spec in SPECS:
         assert np.isfinite(spec.apply(np.zeros((1, 4000), np.float32))).all()
-        shortest = spec.n_fft // 2 + 1
-        assert spec.apply(np.ones((1, shortest), np.float32)).shape[1] >= 1
+        shortest = spec.analysis.shortest
+        found = spec.apply(np.ones((1, shortest), np.float32))
+        assert found.shape[1] == spec.analysis.frames(shortest) >= 1
         with pytest.raises(ClipError, match="samples are too few"):
             spec.apply(np.ones((1, shortest - 1), np.float32))
 
@@ -156,31 +219,46 @@ def test_pixels_and_tokens_of_another_kind_are_refused() -> None:
     [(8000, (200, 200, 80)), (16000, (400, 400, 160)), (22050, (576, 551, 220))],
 )
 def test_the_usual_windows(rate: int, windows: tuple[int, int, int]) -> None:
-    assert speech_windows(rate) == windows
+    analysis = Mfcc.at(rate).analysis
+    assert (analysis.n_fft, analysis.win_length, analysis.hop_length) == windows
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mfcc:n_fft=200", "mfcc: n_fft=200: expected win_length=400 or more"),
-        ("mfcc:n_mfcc=65", "mfcc: n_mfcc=65: expected 1 to n_mels=64"),
-        ("mfcc:n_mfcc=0", "mfcc: n_mfcc=0: expected 1 to"),
-        ("log_mel:hop_length=0", "log_mel: hop_length=0: expected at least 1 sample"),
-        ("log_mel:win_length=0", "log_mel: win_length=0: expected at least 1 sample"),
-        ("log_mel:f_max=8001", "log_mel: f_max=8001.0: expected at most 8000.0 Hz"),
-        ("log_mel:f_min=9000", "log_mel: f_min=9000.0: expected 0 to below f_max=8000.0"),
+        ("mfcc:n_fft=200", "n_fft=200: expected win_length=400 or more"),
+        ("mfcc:n_mfcc=65", "n_mfcc=65: expected 1 to n_mels=64"),
+        ("mfcc:n_mfcc=0", "n_mfcc=0: expected 1 to"),
+        ("mfcc:lifter=-1", "lifter=-1.0: expected 0 (none) or more"),
+        ("log_mel:hop_length=0", "hop_length=0: expected at least 1 sample"),
+        ("log_mel:win_length=0", "win_length=0: expected at least 2 samples"),
+        ("log_mel:preemphasis=2", "preemphasis=2.0: expected 0 to 1"),
+        ("log_mel:dither=-1", "dither=-1.0: expected 0 or more"),
+        ("log_mel:gain=0", "gain=0.0: expected a positive factor"),
+        ("log_mel:window=kaiser", "window=kaiser: expected one of hann, povey"),
+        ("log_mel:edges=round", "edges=round: expected one of reflect, zeros, same, snip"),
+        ("log_mel:edges=same,hop_length=161", "hop_length=161: with edges=same expected n_fft"),
+        ("log_mel:f_max=8001", "f_max=8001.0: expected at most 8000.0 Hz"),
+        ("log_mel:f_min=9000", "f_min=9000.0: expected 0 to below f_max=8000.0"),
         ("log_mel:n_mels=128", "n_mels=128: "),
-        ("log_mel:n_mels=0", "log_mel: n_mels=0: expected at least 1"),
-        ("log_mel:top_db=-1", "log_mel: top_db=-1.0: expected a positive number"),
-        ("log_mel@sphinx", "log_mel: front_end=sphinx: expected one of torchaudio"),
-        ("spectrogram:values=phase", "spectrogram: values=phase: expected one of power"),
-        ("waveform:dtype=int8", "waveform: dtype=int8: expected one of int16, float32"),
+        ("log_mel:n_mels=0", "n_mels=0: expected at least 1"),
+        ("log_mel:scale=bark", "scale=bark: expected one of htk, slaney"),
+        ("log_mel:top=-1", "top=-1.0: expected a positive range"),
+        ("log_mel:floor=0", "floor=0.0: expected a positive energy"),
+        ("log_mel:base=e", "base=e: expected one of db, ln, log10"),
+        ("log_mel:deltas=3", "deltas=3: expected one of 0, 1, 2"),
+        ("log_mel:normalize=max", "normalize=max: expected one of none, mean"),
+        ("log_mel:dtype=float64", "dtype=float64: expected one of float32, float16"),
+        ("log_mel@hifigan", "front end hifigan: defined for 22050 Hz, got 16000; resample"),
+        ("spectrogram:values=phase", "values=phase: expected one of linear, log"),
+        ("waveform:dtype=int8", "dtype=int8: expected one of int16, float32"),
     ],
 )
 def test_parameters_that_make_no_sense_are_named(text: str, message: str) -> None:
     with pytest.raises(FeatureError) as caught:
         parse(text, 16000)
-    assert str(caught.value).startswith(message)
+    kind = text.partition(":")[0].partition("@")[0]
+    assert str(caught.value).startswith(f"features {kind}: {message}")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +268,9 @@ def test_parameters_that_make_no_sense_are_named(text: str, message: str) -> Non
         ("mfcc:mels=3", "unknown option of features mfcc 'mels': expected one of n_mels"),
         ("mfcc:n_mels=many", "features mfcc: n_mels: expected int, got 'many'"),
         ("mfcc:n_mels", "features mfcc: n_mels: expected int, got ''"),
+        ("mfcc:energy=1", "features mfcc: energy: expected bool, got '1'"),
         ("mfcc:sample_rate=8000", "unknown option of features mfcc 'sample_rate'"),
+        ("mfcc@sphinx", "unknown front end 'sphinx': expected one of hifigan, kaldi"),
         ("tokens@kaldi", "features 'tokens@kaldi': tokens has no front ends"),
     ],
 )
@@ -201,9 +281,23 @@ def test_specs_that_can_not_be_read_are_named(text: str, message: str) -> None:
 
 
 def test_specs_are_read() -> None:
-    assert parse("mfcc", 16000) == Mfcc(16000, 400, 400, 160)
-    read = parse("log_mel@torchaudio:n_mels=40,f_max=none,top_db=60", 22050)
-    assert read == LogMel(22050, 576, 551, 220, n_mels=40, top_db=60.0)
+    assert parse("mfcc", 16000) == Mfcc.at(16000)
+    read = parse("log_mel@torchaudio:n_mels=40,f_max=none,top=60,deltas=1", 22050)
+    assert read == LogMel.at(22050, n_mels=40, top=60.0, deltas=1)
+    assert parse("mfcc@kaldi:dither=1,dither_seed=3", 16000).apply(speech(1, 800)).shape == (
+        1,
+        3,
+        13,
+    )
     assert parse("tokens:vocabulary=30", None) == Tokens(30)
     with pytest.raises(FeatureError, match="needs audio"):
         parse("mfcc", None)
+
+
+def test_values_of_the_wrong_type_are_refused() -> None:
+    good = to_dict(LogMel.at(16000))
+    for change in ({"n_mels": "64"}, {"n_mels": True}, {"floor": None}, {"n_mels": 6.4}):
+        with pytest.raises(FeatureError, match="expected"):
+            from_dict(good | change)
+    with pytest.raises(FeatureError, match="expected the fields"):
+        from_dict(good | {"extra": 1})

@@ -2,12 +2,10 @@
 
 A kind has a ``kind`` name and a ``version``; its fields are every parameter that decides its
 values. ``apply`` takes a batch of equally long clips, ``shape`` tells the result's shape in
-advance, ``dtype`` and ``scale`` how it is stored. A new kind is one class and one line in
+advance, ``dtype`` and ``step`` how it is stored. A new kind is one class and one line in
 ``KINDS``.
 """
 
-import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -15,10 +13,24 @@ from typing import Any, ClassVar, Protocol
 import numpy.typing as npt
 
 from pipeline.errors import FeatureError, UsageError, unknown_name
+from pipeline.features.options import flat, from_flat, options_of, parse_options
 from pipeline.features.plain import Pixels, Tokens, Waveform
 from pipeline.features.spectral import LogMel, Mfcc, Spectrogram
 
-__all__ = ["LogMel", "Mfcc", "Pixels", "Spectrogram", "Tokens", "Waveform"]
+__all__ = [
+    "KINDS",
+    "Feature",
+    "LogMel",
+    "Mfcc",
+    "Pixels",
+    "Spectrogram",
+    "Tokens",
+    "Waveform",
+    "from_dict",
+    "parse",
+    "parse_options",
+    "to_dict",
+]
 
 
 class Feature(Protocol):
@@ -33,8 +45,8 @@ class Feature(Protocol):
         ...
 
     @property
-    def scale(self) -> float:
-        """What the loader multiplies stored integers with."""
+    def step(self) -> float:
+        """What a stored 1 stands for: the loader multiplies integers with it."""
         ...
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
@@ -52,13 +64,13 @@ KINDS: dict[str, type[Any]] = {
 
 
 def parse(text: str, sample_rate: int | None) -> Feature:
-    """Read ``KIND[@FRONT_END][:key=value,…]``, as ``mfcc@torchaudio:n_mels=40,n_mfcc=13``.
+    """Read ``KIND[@FRONT_END][:key=value,…]``, as ``mfcc@kaldi:n_mels=40,n_mfcc=13``.
 
-    Starts from the kind's usual definition at ``sample_rate`` (in Hz; ``None`` for data that is
-    not audio).
+    Starts from the kind's definition at ``sample_rate`` (in Hz; ``None`` for data that is not
+    audio).
 
     Raises:
-        UsageError: for an unknown kind or key, or a value of the wrong type.
+        UsageError: for an unknown kind, front end or key, or a value of the wrong type.
         FeatureError: for values that make no sense.
     """
     head, _, tail = text.partition(":")
@@ -66,70 +78,40 @@ def parse(text: str, sample_rate: int | None) -> Feature:
     if name not in KINDS:
         raise unknown_name("feature", name, KINDS)
     kind = KINDS[name]
-    options = parse_options(tail, kind, f"features {name}", fixed=("sample_rate",))
+    known = options_of(kind)
+    if front_end and "front_end" not in known:
+        raise UsageError(f"features {text!r}: {name} has no front ends; write {name}")
+    options = parse_options(tail, kind, f"features {name}", fixed=("sample_rate", "front_end"))
     if front_end:
         options["front_end"] = front_end
-        if "front_end" not in typing.get_type_hints(kind):
-            raise UsageError(f"features {text!r}: {name} has no front ends; write {name}")
-    if "sample_rate" not in typing.get_type_hints(kind):
-        return typing.cast(Feature, kind(**options))
-    if sample_rate is None:
-        raise FeatureError(f"features {name}: needs audio, but this recipe's data is not audio")
-    return typing.cast(Feature, dataclasses.replace(kind.at(sample_rate), **options))
-
-
-def parse_options(
-    text: str, kind: type[Any], where: str, fixed: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Read ``key=value,…`` by a dataclass's field types; ``none`` where ``None`` is allowed."""
-    hints = {
-        field.name: typing.get_type_hints(kind)[field.name]
-        for field in dataclasses.fields(kind)
-        if field.name not in fixed
-    }
-    options = {}
-    for item in filter(None, text.split(",")):
-        key, equals, value = item.partition("=")
-        if key not in hints:
-            raise unknown_name(f"option of {where}", key, hints)
-        options[key] = _value(value if equals else "", hints[key], f"{where}: {key}")
-    return options
-
-
-def _value(text: str, hint: Any, where: str) -> Any:
-    """One option's text as the field's type."""
-    union = isinstance(hint, types.UnionType)
-    allowed = typing.get_args(hint) if union else (hint,)
-    if text == "none" and type(None) in allowed:
-        return None
-    wanted = next(kind for kind in allowed if kind is not type(None))
     try:
-        if wanted is bool:
-            return {"true": True, "false": False}[text]
-        return wanted(text)
-    except (ValueError, KeyError):
-        names = " or ".join("none" if k is type(None) else k.__name__ for k in allowed)
-        raise UsageError(f"{where}: expected {names}, got {text!r}") from None
+        if "sample_rate" not in known:
+            return typing.cast(Feature, kind(**options))
+        if sample_rate is None:
+            raise FeatureError("needs audio, but this recipe's data is not audio")
+        return typing.cast(Feature, kind.at(sample_rate, **options))
+    except FeatureError as error:
+        raise FeatureError(f"features {name}: {error}") from None
 
 
 def to_dict(feature: Feature) -> dict[str, Any]:
-    """A feature as plain values: kind, version and every parameter."""
-    fields = dataclasses.asdict(typing.cast(Any, feature))
-    return {"kind": feature.kind, "version": feature.version, **fields}
+    """A feature as plain values: kind, version and every parameter by its name."""
+    return {"kind": feature.kind, "version": feature.version, **flat(feature)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Feature:
     """The feature that ``to_dict`` described.
 
     Raises:
-        FeatureError: when the kind is unknown or of another version.
+        FeatureError: the kind is unknown or of another version, or the parameters are not its own.
     """
     rest = dict(values)
-    kind, version = KINDS.get(rest.pop("kind", "")), rest.pop("version", None)
+    name, version = rest.pop("kind", None), rest.pop("version", None)
+    kind = KINDS.get(str(name))
     if kind is None or kind.version != version:
-        got = f"{values.get('kind')!r} version {version}"
+        got = f"{name!r} version {version}"
         raise FeatureError(f"feature {got}: this version of shardwell does not know it")
     try:
-        return typing.cast(Feature, kind(**rest))
+        return typing.cast(Feature, from_flat(kind, rest))
     except TypeError as error:
-        raise FeatureError(f"feature {kind.kind}: {error}") from None
+        raise FeatureError(f"feature {name}: {error}") from None

@@ -1,5 +1,6 @@
-"""Mel filter banks and the cosine transform, computed in float64 and rounded once."""
+"""``MelBank``: triangular filters on a mel scale, computed in float64 and rounded once."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -10,40 +11,89 @@ from pipeline.errors import FeatureError
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
+SCALES = ("htk", "slaney")
+NORMS = ("none", "slaney")
+SLOPES = ("hertz", "mel")
+# Slaney's Auditory Toolbox (1998): linear below 1000 Hz, logarithmic above.
+SLANEY_HZ_PER_MEL, SLANEY_CORNER_HZ, SLANEY_LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
-def hz_to_mel(hertz: Doubles) -> Doubles:
-    """The HTK mel scale, 2595·log10(1 + f/700) (Young et al., The HTK Book, section 5.4)."""
-    return 2595.0 * np.log10(1.0 + hertz / 700.0)
+
+@dataclass(frozen=True)
+class MelBank:
+    """``n_mels`` triangles, evenly spaced on a mel scale from ``f_min`` to ``f_max`` Hz.
+
+    Attributes:
+        f_max: None is half the sample rate.
+        scale: ``htk``, 2595·log10(1 + f/700) (also Kaldi's), or ``slaney``.
+        norm: ``none``: every triangle has height 1; ``slaney``: every triangle has the same area.
+        slopes: whether the triangles' sides are straight in ``hertz`` or, as Kaldi's, in ``mel``.
+    """
+
+    n_mels: int = 64
+    f_min: float = 0.0
+    f_max: float | None = None
+    scale: str = "htk"
+    norm: str = "none"
+    slopes: str = "hertz"
+
+    def __post_init__(self) -> None:
+        known = {"scale": SCALES, "norm": NORMS, "slopes": SLOPES}
+        for name, names in known.items():
+            if getattr(self, name) not in names:
+                got = getattr(self, name)
+                raise FeatureError(f"{name}={got}: expected one of {', '.join(names)}")
+        if self.n_mels < 1:
+            raise FeatureError(f"n_mels={self.n_mels}: expected at least 1")
 
 
-def mel_to_hz(mel: Doubles) -> Doubles:
+def hz_to_mel(hertz: Doubles, scale: str) -> Doubles:
+    """Frequencies in Hz on a mel scale (HTK: Young et al., The HTK Book, section 5.4)."""
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hertz / 700.0)
+    above = np.log(np.maximum(hertz, SLANEY_CORNER_HZ) / SLANEY_CORNER_HZ) / SLANEY_LOG_STEP
+    corner = SLANEY_CORNER_HZ / SLANEY_HZ_PER_MEL
+    return np.where(hertz < SLANEY_CORNER_HZ, hertz / SLANEY_HZ_PER_MEL, corner + above)
+
+
+def mel_to_hz(mel: Doubles, scale: str) -> Doubles:
     """The inverse of ``hz_to_mel``."""
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    corner = SLANEY_CORNER_HZ / SLANEY_HZ_PER_MEL
+    above = SLANEY_CORNER_HZ * np.exp(SLANEY_LOG_STEP * (np.maximum(mel, corner) - corner))
+    return np.where(mel < corner, mel * SLANEY_HZ_PER_MEL, above)
 
 
 @cache
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Floats:
-    """Triangular filters of equal height 1, evenly spaced on the HTK mel scale.
+def mel_filters(bank: MelBank, sample_rate: int, n_fft: int) -> Floats:
+    """The filters as weights of FFT bins, (1 + n_fft // 2, n_mels) float32, read-only.
 
-    Returns:
-        (1 + n_fft // 2, n_mels) float32 in [0, 1], as ``torchaudio.functional.melscale_fbanks``
-        with ``mel_scale="htk", norm=None``.
+    As ``torchaudio.functional.melscale_fbanks``, ``librosa.filters.mel`` or Kaldi's ``MelBanks``.
 
     Raises:
-        FeatureError: when a filter is so narrow that no FFT bin falls into it.
+        FeatureError: bounds outside 0 Hz to half the sample rate, or a filter so narrow that no
+            FFT bin falls into it.
     """
-    bins = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
-    lowest, highest = hz_to_mel(np.array([f_min, f_max]))
-    edges = mel_to_hz(np.linspace(lowest, highest, n_mels + 2))
-    widths = np.diff(edges)
-    slopes = edges[np.newaxis, :] - bins[:, np.newaxis]
-    rising = -slopes[:, :-2] / widths[:-1]
-    falling = slopes[:, 2:] / widths[1:]
-    filters = np.maximum(0.0, np.minimum(rising, falling))
+    nyquist = sample_rate / 2
+    f_max = nyquist if bank.f_max is None else bank.f_max
+    if f_max > nyquist:
+        raise FeatureError(f"f_max={f_max}: expected at most {nyquist} Hz, half the sample rate")
+    if not 0 <= bank.f_min < f_max:
+        raise FeatureError(f"f_min={bank.f_min}: expected 0 to below f_max={f_max} Hz")
+    bins: Doubles = np.arange(1 + n_fft // 2, dtype=np.float64) * (sample_rate / n_fft)
+    lowest, highest = hz_to_mel(np.array([bank.f_min, f_max]), bank.scale)
+    mels: Doubles = np.linspace(lowest, highest, bank.n_mels + 2)
+    edges = mel_to_hz(mels, bank.scale)
+    if bank.slopes == "hertz":
+        filters = _triangles(bins, edges)
+    else:
+        filters = _triangles(hz_to_mel(bins, bank.scale), mels)
+    if bank.norm == "slaney":
+        filters *= 2.0 / (edges[2:] - edges[:-2])
     empty = int((filters.max(axis=0) == 0).sum())
     if empty:
         raise FeatureError(
-            f"n_mels={n_mels}: {empty} of the filters would hold no FFT bin at n_fft={n_fft}, "
+            f"n_mels={bank.n_mels}: {empty} of the filters would hold no FFT bin at n_fft={n_fft}, "
             f"{sample_rate} Hz; take fewer mels or a larger n_fft"
         )
     rounded: Floats = filters.astype(np.float32)
@@ -51,17 +101,29 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: 
     return rounded
 
 
-@cache
-def dct_matrix(n_mels: int, n_mfcc: int) -> Floats:
-    """The orthonormal DCT-II that turns log-mel values into cepstral coefficients.
+def _triangles(at: Doubles, edges: Doubles) -> Doubles:
+    """Triangle i rises from edge i to edge i+1 and falls to edge i+2: (points, triangles)."""
+    widths = np.diff(edges)
+    slopes = edges[np.newaxis, :] - at[:, np.newaxis]
+    rising = -slopes[:, :-2] / widths[:-1]
+    falling = slopes[:, 2:] / widths[1:]
+    triangles: Doubles = np.maximum(0.0, np.minimum(rising, falling))
+    return triangles
 
-    Returns:
-        (n_mels, n_mfcc) float32, as ``torchaudio.functional.create_dct(norm="ortho")``.
+
+@cache
+def dct_matrix(n_mels: int, n_mfcc: int, lifter: float) -> Floats:
+    """The orthonormal DCT-II, liftered: (n_mels, n_mfcc) float32, read-only.
+
+    Coefficient k is multiplied with 1 + lifter/2·sin(πk/lifter) (HTK Book, equation 5.12), unless
+    ``lifter`` is 0. As ``torchaudio.functional.create_dct(norm="ortho")``.
     """
     n = np.arange(n_mels)[:, np.newaxis]
     k = np.arange(n_mfcc)[np.newaxis, :]
     matrix = np.sqrt(2.0 / n_mels) * np.cos(np.pi / n_mels * (n + 0.5) * k)
     matrix[:, 0] = np.sqrt(1.0 / n_mels)
+    if lifter:
+        matrix *= 1.0 + lifter / 2 * np.sin(np.pi * k / lifter)
     rounded: Floats = matrix.astype(np.float32)
     rounded.setflags(write=False)
     return rounded

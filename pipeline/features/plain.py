@@ -28,15 +28,15 @@ class Waveform:
     def __post_init__(self) -> None:
         if self.dtype not in WAVEFORM_DTYPES:
             known = ", ".join(WAVEFORM_DTYPES)
-            raise FeatureError(f"waveform: dtype={self.dtype}: expected one of {known}")
+            raise FeatureError(f"dtype={self.dtype}: expected one of {known}")
 
     @classmethod
-    def at(cls, sample_rate: int) -> Self:
+    def at(cls, sample_rate: int, dtype: str = "int16") -> Self:
         """The waveform at that rate in Hz."""
-        return cls(sample_rate)
+        return cls(sample_rate, dtype)
 
     @property
-    def scale(self) -> float:
+    def step(self) -> float:
         """What a stored value is multiplied with to give samples in [-1, 1]."""
         return 1 / 32768 if self.dtype == "int16" else 1.0
 
@@ -65,7 +65,7 @@ class Pixels:
     kind: ClassVar[str] = "pixels"
     version: ClassVar[int] = 1
     dtype: ClassVar[str] = "uint8"
-    scale: ClassVar[float] = 1 / 255
+    step: ClassVar[float] = 1 / 255
 
     height: int = 28
     width: int = 28
@@ -91,7 +91,7 @@ class Tokens:
     kind: ClassVar[str] = "tokens"
     version: ClassVar[int] = 1
     dtype: ClassVar[str] = "int64"
-    scale: ClassVar[float] = 1.0
+    step: ClassVar[float] = 1.0
 
     vocabulary: int = 10
 

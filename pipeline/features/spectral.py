@@ -1,228 +1,228 @@
 """``Spectrogram``, ``LogMel`` and ``Mfcc``: what speech models are trained on.
 
-Each is a frozen dataclass with every parameter that decides its values, in samples, hertz and
-decibels; ``apply`` computes a batch. The front end ``torchaudio`` gives what
-``torchaudio.transforms`` of version 2.11 give for one clip: centred frames with reflected edges, a
-periodic Hann window, power spectrum, HTK mel filters of height 1, decibels over a floor of 1e-10
-and 80 dB below the clip's peak, orthonormal DCT-II.
+Each is a frozen dataclass with every parameter that decides its values; ``at`` fills them in for a
+front end by name, ``apply`` computes a batch. In the order of computation: samples → frames →
+spectra (→ mel energies → logarithm (→ cosine transform)) → differences in time → normalisation.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import ClipError, FeatureError
-from pipeline.features.mel import dct_matrix, mel_filters
-from pipeline.features.stft import Floats, decibels, frame_count, power_spectrum
+from pipeline.features.analysis import Analysis, Floats
+from pipeline.features.front_ends import front_end as front_end_named
+from pipeline.features.kernel import spectra
+from pipeline.features.mel import MelBank, dct_matrix, mel_filters
+from pipeline.features.options import with_options
+from pipeline.features.scale import NORMALIZE, Log, normalized, with_deltas
 
-FRONT_ENDS = ("torchaudio",)
-SPECTROGRAM_VALUES = ("power", "magnitude", "db")
+DTYPES = ("float32", "float16")
+ENERGY_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's, before the logarithm of an energy
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What every kind ends with.
+
+    Attributes:
+        deltas: 1 adds differences in time to every frame, 2 the differences of those, too.
+        normalize: ``mean`` or ``mean_variance`` of every bin over the clip; ``none``.
+        dtype: ``float32`` or ``float16`` as stored; float16 keeps 11 bits of each value.
+    """
+
+    deltas: int = 0
+    normalize: str = "none"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        known = {"normalize": NORMALIZE, "dtype": DTYPES, "deltas": (0, 1, 2)}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                got, names = getattr(self, name), ", ".join(map(str, values))
+                raise FeatureError(f"{name}={got}: expected one of {names}")
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """Power, magnitude or decibel spectrogram: (frames, 1 + n_fft // 2) per clip."""
+    """Spectrogram: (frames, 1 + n_fft // 2) per clip.
+
+    ``values`` is ``linear``: power or magnitude, as ``analysis`` says; or ``log``: its logarithm.
+    """
 
     kind: ClassVar[str] = "spectrogram"
     version: ClassVar[int] = 1
-    dtype: ClassVar[str] = "float32"
-    scale: ClassVar[float] = 1.0
+    step: ClassVar[float] = 1.0
 
     sample_rate: int
-    n_fft: int
-    win_length: int
-    hop_length: int
-    values: str = "power"
-    top_db: float | None = 80.0
+    analysis: Analysis
+    log: Log = field(default_factory=Log)
+    values: str = "linear"
+    finish: Finish = field(default_factory=Finish)
     front_end: str = "torchaudio"
 
     def __post_init__(self) -> None:
-        _check_analysis(self)
-        _one_of(self, "values", self.values, SPECTROGRAM_VALUES)
+        if self.values not in ("linear", "log"):
+            raise FeatureError(f"values={self.values}: expected one of linear, log")
+        _check_rate(self.sample_rate)
 
     @classmethod
-    def at(cls, sample_rate: int) -> Self:
-        """The usual analysis of speech at that rate in Hz: 25 ms windows every 10 ms."""
-        return cls(sample_rate, *speech_windows(sample_rate))
+    def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
+        """The front end's definition at a rate in Hz, with ``options`` changed."""
+        _check_rate(sample_rate)
+        given = front_end_named(front_end, sample_rate)
+        spec = cls(sample_rate, given.analysis, given.log, front_end=front_end)
+        return cast(Self, with_options(spec, options))
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy name of the stored type."""
+        return self.finish.dtype
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(frames, bins) of a clip of that many samples; ``None`` where the length is open."""
-        return _frames(self, n_samples), 1 + self.n_fft // 2
+        return _shape(self.analysis, n_samples, self.analysis.n_bins, self.finish)
 
-    def apply(self, samples: Floats) -> Floats:
-        """(batch, n) float32 samples in [-1, 1] → (batch, frames, bins) float32."""
-        power = _power(self, samples)
-        if self.values == "db":
-            return decibels(power, self.top_db)
-        return np.sqrt(power) if self.values == "magnitude" else power
+    def apply(self, samples: Floats) -> npt.NDArray[Any]:
+        """(batch, n) float32 samples in [-1, 1] → (batch, frames, bins) of ``dtype``."""
+        found = spectra(samples, self.analysis, self.sample_rate, None).values
+        return _finished(self.log.apply(found) if self.values == "log" else found, self.finish)
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """Mel spectrogram in decibels: (frames, n_mels) per clip."""
+    """Log-mel spectrogram: (frames, n_mels) per clip; ``energy`` puts the log energy first."""
 
     kind: ClassVar[str] = "log_mel"
     version: ClassVar[int] = 1
-    dtype: ClassVar[str] = "float32"
-    scale: ClassVar[float] = 1.0
+    step: ClassVar[float] = 1.0
 
     sample_rate: int
-    n_fft: int
-    win_length: int
-    hop_length: int
-    n_mels: int = 64
-    f_min: float = 0.0
-    f_max: float | None = None
-    top_db: float | None = 80.0
+    analysis: Analysis
+    bank: MelBank = field(default_factory=MelBank)
+    log: Log = field(default_factory=Log)
+    energy: bool = False
+    finish: Finish = field(default_factory=Finish)
     front_end: str = "torchaudio"
 
     def __post_init__(self) -> None:
-        _check_analysis(self)
-        _check_mels(self)
+        _check_rate(self.sample_rate)
+        mel_filters(self.bank, self.sample_rate, self.analysis.n_fft)
 
     @classmethod
-    def at(cls, sample_rate: int) -> Self:
-        """The usual analysis of speech at that rate in Hz: 25 ms windows every 10 ms."""
-        return cls(sample_rate, *speech_windows(sample_rate))
+    def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
+        """The front end's definition at a rate in Hz, with ``options`` changed."""
+        _check_rate(sample_rate)
+        given = front_end_named(front_end, sample_rate)
+        spec = cls(sample_rate, given.analysis, given.bank, given.log, front_end=front_end)
+        return cast(Self, with_options(spec, options))
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy name of the stored type."""
+        return self.finish.dtype
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
-        """(frames, n_mels) of a clip of that many samples; ``None`` where the length is open."""
-        return _frames(self, n_samples), self.n_mels
+        """(frames, bins) of a clip of that many samples; ``None`` where the length is open."""
+        return _shape(self.analysis, n_samples, self.bank.n_mels + self.energy, self.finish)
 
-    def apply(self, samples: Floats) -> Floats:
-        """(batch, n) float32 samples in [-1, 1] → (batch, frames, n_mels) float32 in dB."""
-        return decibels(_power(self, samples) @ _filters(self), self.top_db)
+    def apply(self, samples: Floats) -> npt.NDArray[Any]:
+        """(batch, n) float32 samples in [-1, 1] → (batch, frames, bins) of ``dtype``."""
+        found = spectra(samples, self.analysis, self.sample_rate, self.bank, self.energy)
+        values = self.log.apply(found.values)
+        if found.energies is not None:
+            values = np.concatenate([_log_energy(found.energies), values], axis=2)
+        return _finished(values, self.finish)
 
 
 @dataclass(frozen=True)
 class Mfcc:
-    """Mel-frequency cepstral coefficients: (frames, n_mfcc) per clip."""
+    """Mel-frequency cepstral coefficients: (frames, n_mfcc) per clip.
+
+    With ``energy`` the first coefficient is the log energy; ``lifter`` is the HTK lifter's length.
+    """
 
     kind: ClassVar[str] = "mfcc"
     version: ClassVar[int] = 1
-    dtype: ClassVar[str] = "float32"
-    scale: ClassVar[float] = 1.0
+    step: ClassVar[float] = 1.0
 
     sample_rate: int
-    n_fft: int
-    win_length: int
-    hop_length: int
+    analysis: Analysis
+    bank: MelBank = field(default_factory=MelBank)
+    log: Log = field(default_factory=Log)
     n_mfcc: int = 40
-    n_mels: int = 64
-    f_min: float = 0.0
-    f_max: float | None = None
-    top_db: float | None = 80.0
+    lifter: float = 0.0
+    energy: bool = False
+    finish: Finish = field(default_factory=Finish)
     front_end: str = "torchaudio"
 
     def __post_init__(self) -> None:
-        _check_analysis(self)
-        _check_mels(self)
-        if not 1 <= self.n_mfcc <= self.n_mels:
+        _check_rate(self.sample_rate)
+        mel_filters(self.bank, self.sample_rate, self.analysis.n_fft)
+        if not 1 <= self.n_mfcc <= self.bank.n_mels:
             raise FeatureError(
-                f"mfcc: n_mfcc={self.n_mfcc}: expected 1 to n_mels={self.n_mels} coefficients"
+                f"n_mfcc={self.n_mfcc}: expected 1 to n_mels={self.bank.n_mels} coefficients"
             )
+        if self.lifter < 0:
+            raise FeatureError(f"lifter={self.lifter}: expected 0 (none) or more")
 
     @classmethod
-    def at(cls, sample_rate: int) -> Self:
-        """The usual analysis of speech at that rate in Hz: 25 ms windows every 10 ms."""
-        return cls(sample_rate, *speech_windows(sample_rate))
+    def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
+        """The front end's definition at a rate in Hz, with ``options`` changed."""
+        _check_rate(sample_rate)
+        given = front_end_named(front_end, sample_rate)
+        own = {
+            "n_mels": given.mfcc_mels,
+            "n_mfcc": given.n_mfcc,
+            "lifter": given.lifter,
+            "energy": given.energy,
+        }
+        spec = cls(sample_rate, given.analysis, given.bank, given.log, 1, front_end=front_end)
+        return cast(Self, with_options(spec, own | options))
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy name of the stored type."""
+        return self.finish.dtype
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(frames, n_mfcc) of a clip of that many samples; ``None`` where the length is open."""
-        return _frames(self, n_samples), self.n_mfcc
+        return _shape(self.analysis, n_samples, self.n_mfcc, self.finish)
 
-    def apply(self, samples: Floats) -> Floats:
-        """(batch, n) float32 samples in [-1, 1] → (batch, frames, n_mfcc) float32."""
-        log_mel = decibels(_power(self, samples) @ _filters(self), self.top_db)
-        return log_mel @ dct_matrix(self.n_mels, self.n_mfcc)
-
-
-Spectral = Spectrogram | LogMel | Mfcc
-
-
-def speech_windows(sample_rate: int) -> tuple[int, int, int]:
-    """``(n_fft, win_length, hop_length)`` in samples for 25 ms windows every 10 ms.
-
-    n_fft is the window's length raised to a product of 2, 3 and 5, which FFTs are fast at:
-    16,000 Hz gives (400, 400, 160), 22,050 Hz (576, 551, 220).
-    """
-    win_length = sample_rate // 40
-    n_fft = max(win_length, 2)
-    while not _is_smooth(n_fft):
-        n_fft += 1
-    return n_fft, max(win_length, 1), max(sample_rate // 100, 1)
-
-
-def _is_smooth(n: int) -> bool:
-    """Whether n is even and has no prime factor above 5."""
-    even = n % 2 == 0
-    for prime in (2, 3, 5):
-        while n % prime == 0:
-            n //= prime
-    return even and n == 1
-
-
-def _frames(spec: Spectral, n_samples: int | None) -> int | None:
-    return None if n_samples is None else frame_count(n_samples, spec.hop_length)
-
-
-def _power(spec: Spectral, samples: Floats) -> Floats:
-    """The power spectrogram of a batch, after the check that the clips are long enough."""
-    shortest = spec.n_fft // 2 + 1
-    if samples.shape[1] < shortest:
-        raise ClipError(
-            f"{samples.shape[1]} samples are too few for {spec.kind} at n_fft={spec.n_fft}: "
-            f"expected at least {shortest}"
+    def apply(self, samples: Floats) -> npt.NDArray[Any]:
+        """(batch, n) float32 samples in [-1, 1] → (batch, frames, n_mfcc) of ``dtype``."""
+        found = spectra(samples, self.analysis, self.sample_rate, self.bank, self.energy)
+        values = self.log.apply(found.values) @ dct_matrix(
+            self.bank.n_mels, self.n_mfcc, self.lifter
         )
-    return power_spectrum(samples, spec.n_fft, spec.win_length, spec.hop_length)
+        if found.energies is not None:
+            values[:, :, :1] = _log_energy(found.energies)
+        return _finished(values, self.finish)
 
 
-def _filters(spec: LogMel | Mfcc) -> Floats:
-    top = spec.sample_rate / 2 if spec.f_max is None else spec.f_max
-    return mel_filters(spec.sample_rate, spec.n_fft, spec.n_mels, spec.f_min, top)
+def _check_rate(sample_rate: int) -> None:
+    if sample_rate < 100:
+        raise FeatureError(f"sample_rate={sample_rate}: expected at least 100 Hz")
 
 
-def _one_of(spec: Spectral, name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise FeatureError(f"{spec.kind}: {name}={value}: expected one of {', '.join(known)}")
+def _shape(
+    analysis: Analysis, n_samples: int | None, bins: int, finish: Finish
+) -> tuple[int | None, ...]:
+    frames = None if n_samples is None else analysis.frames(n_samples)
+    return frames, bins * (1 + finish.deltas)
 
 
-def _check_analysis(spec: Spectral) -> None:
-    """Raise FeatureError unless rate, window, hop and floor make sense together."""
-    _one_of(spec, "front_end", spec.front_end, FRONT_ENDS)
-    bounds = (
-        ("sample_rate", spec.sample_rate, spec.sample_rate >= 1, "at least 1 Hz"),
-        ("hop_length", spec.hop_length, spec.hop_length >= 1, "at least 1 sample"),
-        ("win_length", spec.win_length, spec.win_length >= 1, "at least 1 sample"),
-        (
-            "n_fft",
-            spec.n_fft,
-            spec.n_fft >= max(spec.win_length, 2),
-            f"win_length={spec.win_length} or more",
-        ),
-        (
-            "top_db",
-            spec.top_db,
-            spec.top_db is None or spec.top_db > 0,
-            "a positive number of dB, or none",
-        ),
-    )
-    for name, value, holds, expected in bounds:
-        if not holds:
-            raise FeatureError(f"{spec.kind}: {name}={value}: expected {expected}")
+def _log_energy(energies: Floats) -> Floats:
+    """(batch, frames) sums of squares → (batch, frames, 1) natural logarithms."""
+    logs: Floats = np.log(np.maximum(energies, np.float32(ENERGY_FLOOR)))
+    return logs[:, :, np.newaxis]
 
 
-def _check_mels(spec: LogMel | Mfcc) -> None:
-    """Raise FeatureError unless the filters fit between 0 Hz and half the sample rate."""
-    nyquist = spec.sample_rate / 2
-    top = nyquist if spec.f_max is None else spec.f_max
-    if spec.n_mels < 1:
-        raise FeatureError(f"{spec.kind}: n_mels={spec.n_mels}: expected at least 1")
-    if not 0 <= spec.f_min < top:
-        raise FeatureError(f"{spec.kind}: f_min={spec.f_min}: expected 0 to below f_max={top} Hz")
-    if top > nyquist:
-        raise FeatureError(
-            f"{spec.kind}: f_max={top}: expected at most {nyquist} Hz, half the sample rate"
-        )
-    _filters(spec)
+def _finished(values: Floats, finish: Finish) -> npt.NDArray[Any]:
+    """Differences, normalisation and the stored type; NaN and infinity are refused."""
+    if not np.isfinite(values).all():
+        raise ClipError("the clip holds NaN or infinite samples")
+    whole = normalized(with_deltas(values, finish.deltas), finish.normalize)
+    return whole.astype(finish.dtype, copy=False)

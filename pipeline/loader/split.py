@@ -153,12 +153,12 @@ class Split(torch.utils.data.Dataset[Item]):
 
     def _served(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Stored values as they are served: integers scaled to float32, normalised if asked."""
-        scale = self.sealed.feature.scale
+        step = self.sealed.feature.step
         if stored.dtype == np.int64:
             return stored
         values: npt.NDArray[np.float32] = stored.astype(np.float32, copy=False)
-        if scale != 1.0:
-            values = values * np.float32(scale)
+        if step != 1.0:
+            values = values * np.float32(step)
         if self._moments is None:
             return values
         mean, factor = self._moments
@@ -172,7 +172,7 @@ def _mean_and_scale(
     statistics = sealed.info["statistics"]
     if statistics["mean"] is None:
         raise DatasetError(f"{sealed.folder}: {sealed.feature.kind} have no mean to normalise by")
-    mean = np.array(statistics["mean"]) * sealed.feature.scale
-    std = np.array(statistics["std"]) * sealed.feature.scale
+    mean = np.array(statistics["mean"]) * sealed.feature.step
+    std = np.array(statistics["std"]) * sealed.feature.step
     factor = np.where(std > 0, 1 / np.where(std > 0, std, 1), 1)
     return mean.astype(np.float32), factor.astype(np.float32)

@@ -26,7 +26,7 @@ from pipeline.recipe import Corpus
 
 PLAN_NAME = ".plan.arrow"
 BAD_CLIPS_SHOWN = 20
-PRELOAD = ("pipeline.build", "scipy.fft")
+PRELOAD = ("pipeline.build",)
 
 
 @dataclass(frozen=True)

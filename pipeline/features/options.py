@@ -1,0 +1,124 @@
+"""Options of nested dataclasses, addressed by the names of their innermost fields.
+
+``with_options(LogMel(...), {"n_mels": 40})`` changes ``bank.n_mels``: names are unique within a
+kind, so no path is needed, on the command line neither.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import UsageError, unknown_name
+
+
+def options_of(kind: type[Any]) -> dict[str, Any]:
+    """Option name → type, of a dataclass and those inside it."""
+    hints = typing.get_type_hints(kind)
+    options: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        options |= (
+            options_of(typing.cast(type, hint))
+            if dataclasses.is_dataclass(hint)
+            else {field.name: hint}
+        )
+    return options
+
+
+def with_options(value: Any, options: Mapping[str, Any]) -> Any:
+    """A copy of a dataclass with some options changed, wherever inside it they are.
+
+    Raises:
+        UnknownNameError: an option that it does not have.
+    """
+    known = options_of(type(value))
+    for name in options:
+        if name not in known:
+            raise unknown_name(
+                f"option of {getattr(value, 'kind', type(value).__name__)}", name, known
+            )
+    changes = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            own = {k: v for k, v in options.items() if k in options_of(type(inner))}
+            changes[field.name] = with_options(inner, own)
+        elif field.name in options:
+            changes[field.name] = options[field.name]
+    return dataclasses.replace(value, **changes)
+
+
+def parse_options(
+    text: str, kind: type[Any], where: str, fixed: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Read ``key=value,…`` by the field types; ``none`` where ``None`` is allowed.
+
+    Options named in ``fixed`` can't be set.
+
+    Raises:
+        UsageError: an unknown key, or a value of the wrong type.
+    """
+    known = {name: hint for name, hint in options_of(kind).items() if name not in fixed}
+    options = {}
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition("=")
+        if name not in known:
+            raise unknown_name(f"option of {where}", name, known)
+        options[name] = _value(value, known[name], f"{where}: {name}")
+    return options
+
+
+def _value(text: str, hint: Any, where: str) -> Any:
+    """One option's text as the field's type."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if text == "none" and type(None) in allowed:
+        return None
+    wanted = next(kind for kind in allowed if kind is not type(None))
+    try:
+        if wanted is bool:
+            return {"true": True, "false": False}[text]
+        return wanted(text)
+    except (ValueError, KeyError):
+        names = " or ".join("none" if k is type(None) else k.__name__ for k in allowed)
+        raise UsageError(f"{where}: expected {names}, got {text!r}") from None
+
+
+def flat(value: Any) -> dict[str, Any]:
+    """A dataclass's options by name, without the nesting."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        found |= flat(inner) if dataclasses.is_dataclass(inner) else {field.name: inner}
+    return found
+
+
+def from_flat(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """The dataclass whose ``flat`` this is.
+
+    Raises:
+        TypeError: a field is missing or unknown, or a value has the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    known = options_of(kind)
+    if set(values) != set(known):
+        raise TypeError(f"expected the fields {', '.join(known)}, got {', '.join(values)}")
+    made = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            own = {name: values[name] for name in options_of(typing.cast(type, hint))}
+            made[field.name] = from_flat(typing.cast(type, hint), own)
+        else:
+            made[field.name] = _checked(values[field.name], hint, field.name)
+    return kind(**made)
+
+
+def _checked(value: Any, hint: Any, name: str) -> Any:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)  # JSON does not tell 80.0 from 80
+    if type(value) not in allowed:
+        raise TypeError(f"{name}={value!r}: expected {hint}")
+    return value
