@@ -81,9 +81,9 @@ def test_ljspeech_has_its_texts(build: dict[str, Prepared]) -> None:
 
 
 def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared]) -> None:
-    """Four epochs are enough to be far above chance (8.5 %) on unseen speakers."""
+    """Six epochs are enough to be far above chance (8.5 %) on unseen speakers."""
     torch.set_num_threads(2)
-    *_, end = train(build["speech_commands"].folder, Settings(epochs=4))
+    *_, end = train(build["speech_commands"].folder, Settings(epochs=6))
     assert isinstance(end, Trained)
     assert end.test is not None
-    assert end.test > 0.25
+    assert end.test > 0.35
