@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.audio import Audio
     from pipeline.errors import ShardwellError
     from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Tokens, Waveform
+    from pipeline.features.module import FeatureModule
     from pipeline.loader import make_loader, open_dataset
     from pipeline.prepare import Request, prepare_dataset
     from pipeline.recipe import Corpus, Recipe
@@ -25,6 +26,7 @@ _ROOMS = {
     "Audio": "audio",
     "Corpus": "recipe",
     "Example": "records",
+    "FeatureModule": "features.module",
     "LogMel": "features",
     "Mfcc": "features",
     "Piece": "records",
@@ -45,6 +47,7 @@ __all__ = [
     "Audio",
     "Corpus",
     "Example",
+    "FeatureModule",
     "LogMel",
     "Mfcc",
     "Piece",

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -160,8 +160,7 @@ def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Pat
     return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
 
 
-@pytest.fixture(scope="session")
-def torchaudio() -> Iterator[ModuleType]:
+def load_torchaudio() -> ModuleType:
     """torchaudio's pure-PyTorch parts.
 
     Its wheel links CUDA libraries, which a CPU-only torch lacks: the extension is replaced by a
@@ -174,3 +173,9 @@ def torchaudio() -> Iterator[ModuleType]:
     import torchaudio
 
     return torchaudio
+
+
+@pytest.fixture(scope="session")
+def torchaudio() -> ModuleType:
+    """torchaudio, importable without CUDA."""
+    return load_torchaudio()

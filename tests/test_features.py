@@ -18,9 +18,11 @@ from pipeline.features import (
     Tokens,
     Waveform,
     from_dict,
+    kernel,
     parse,
     to_dict,
 )
+from pipeline.features.analysis import Analysis, window
 
 RNG = np.random.default_rng(11)
 
@@ -301,3 +303,84 @@ def test_values_of_the_wrong_type_are_refused() -> None:
             from_dict(good | change)
     with pytest.raises(FeatureError, match="expected the fields"):
         from_dict(good | {"extra": 1})
+
+
+SPECTRAL = pytest.mark.parametrize(
+    "spec",
+    [
+        LogMel.at(16000),
+        LogMel.at(16000, "kaldi"),
+        LogMel.at(16000, "librosa"),
+        Mfcc.at(16000, "kaldi", energy=False, lifter=0.0),
+        LogMel.at(22050, "hifigan"),
+    ],
+    ids=lambda s: f"{s.front_end}-{s.kind}",
+)
+
+
+@SPECTRAL
+def test_a_shift_by_a_hop_shifts_the_frames(spec: Any) -> None:
+    hop = spec.analysis.hop_length
+    clip = speech(1, 8000)
+    inner = slice(5, 20)
+    shifted = spec.apply(clip[:, hop:])[0, inner]
+    np.testing.assert_allclose(shifted, spec.apply(clip)[0, 6:21], rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "step"), [("torchaudio", 20 * np.log10(2)), ("kaldi", 2 * np.log(2))]
+)
+def test_twice_the_level_is_the_same_step_everywhere(front_end: str, step: float) -> None:
+    spec = LogMel.at(16000, front_end)
+    clip = speech(1, 8000) + 0.01 * RNG.standard_normal((1, 8000)).astype(np.float32)
+    quiet, loud = spec.apply(clip), spec.apply(2 * clip)
+    np.testing.assert_allclose(loud - quiet, step, atol=2e-3)
+
+
+def test_a_longer_clip_begins_with_the_frames_of_the_shorter() -> None:
+    spec = LogMel.at(16000, "kaldi")
+    clip = speech(1, 16000)
+    short = spec.apply(clip[:, :8000])
+    np.testing.assert_array_equal(spec.apply(clip)[:, : short.shape[1]], short)
+
+
+def test_float16_keeps_11_bits() -> None:
+    clip = speech(2, 8000)
+    whole = LogMel.at(16000).apply(clip)
+    half = LogMel.at(16000, dtype="float16").apply(clip)
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half.astype(np.float32), whole, rtol=2.0**-11)
+
+
+def test_normalised_clips_have_mean_0_and_variance_1() -> None:
+    values = LogMel.at(16000, normalize="mean_variance").apply(speech(2, 16000))
+    np.testing.assert_allclose(values.mean(axis=1), 0, atol=1e-4)
+    np.testing.assert_allclose(values.std(axis=1), 1, atol=1e-3)
+    silent = LogMel.at(16000, normalize="mean_variance").apply(np.zeros((1, 8000), np.float32))
+    assert not silent.any()
+
+
+def test_nan_and_infinite_samples_are_reported() -> None:
+    for bad in (np.nan, np.inf):
+        clip = speech(1, 8000)
+        clip[0, 4000] = bad
+        for spec in (LogMel.at(16000), Mfcc.at(16000, "kaldi"), Spectrogram.at(16000)):
+            with pytest.raises(ClipError, match="NaN or infinite"):
+                spec.apply(clip)
+
+
+@pytest.mark.parametrize("n_fft", [4, 6, 30, 32, 90, 400, 486, 500, 512, 576, 1000, 1024, 2048])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_kernel_transforms_any_product_of_2_3_and_5(n_fft: int, precision: str) -> None:
+    analysis = Analysis(n_fft, max(2, n_fft - 1), max(1, n_fft // 3), precision=precision)
+    assert kernel._plan(analysis, 16000, None) is not None
+    clip = speech(2, 5 * n_fft)
+    found = kernel.spectra(clip, analysis, 16000, None).values
+    whole = np.pad(clip.astype(np.float64), ((0, 0), (n_fft // 2, n_fft // 2)), mode="reflect")
+    weights = np.zeros(n_fft)
+    weights[analysis.first : analysis.first + n_fft - 1] = window("hann", max(2, n_fft - 1))
+    for t in range(found.shape[1]):
+        start = t * analysis.hop_length
+        exact = np.abs(np.fft.rfft(whole[:, start : start + n_fft] * weights)) ** 2
+        bound = (1e-5 if precision == "float32" else 1e-12) * max(exact.max(), 1e-9)
+        np.testing.assert_allclose(found[:, t], exact, atol=bound)

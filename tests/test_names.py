@@ -12,6 +12,7 @@ PUBLIC = [
     "Audio",
     "Corpus",
     "Example",
+    "FeatureModule",
     "LogMel",
     "Mfcc",
     "Piece",

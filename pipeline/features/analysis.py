@@ -13,6 +13,7 @@ Doubles = npt.NDArray[np.float64]
 
 WINDOWS = ("hann", "povey")
 EDGES = ("reflect", "zeros", "same", "snip")
+PRECISIONS = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Analysis:
             predecessor; 0 is none.
         magnitude: |X| where True, else |X|².
         magnitude_floor: added to |X|² before the root.
+        precision: of all arithmetic before the values are stored, ``float32`` or ``float64``;
+            librosa's transform is float64, and quiet bins beside loud ones show it.
     """
 
     n_fft: int
@@ -50,9 +53,10 @@ class Analysis:
     preemphasis: float = 0.0
     magnitude: bool = False
     magnitude_floor: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
-        known = {"window": WINDOWS, "edges": EDGES}
+        known = {"window": WINDOWS, "edges": EDGES, "precision": PRECISIONS}
         for name, names in known.items():
             if getattr(self, name) not in names:
                 got = getattr(self, name)

@@ -61,7 +61,7 @@ def torchaudio(sample_rate: int) -> FrontEnd:
 
 def librosa(sample_rate: int) -> FrontEnd:
     """``librosa.feature`` 0.11: melspectrogram, power_to_db, mfcc (edges are zeros there)."""
-    analysis = replace(_speech(sample_rate), edges="zeros")
+    analysis = replace(_speech(sample_rate), edges="zeros", precision="float64")
     return FrontEnd(analysis, MelBank(scale="slaney", norm="slaney"), Log(), n_mfcc=20)
 
 

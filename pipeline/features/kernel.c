@@ -13,8 +13,14 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Compiled twice: for float32 as it stands, for float64 with -DREAL=double. */
+#ifndef REAL
+#define REAL float
+#endif
 #define LANES 8
-typedef float v8 __attribute__((vector_size(4 * LANES)));
+typedef REAL real;
+typedef real v8 __attribute__((vector_size(sizeof(real) * LANES)));
+typedef float f8 __attribute__((vector_size(sizeof(float) * LANES)));
 #define INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -29,19 +35,19 @@ typedef float v8 __attribute__((vector_size(4 * LANES)));
 typedef struct {
     int32_t n_fft, win_length;
     int32_t n_radices, radices[16]; /* their product is n_fft / 2 */
-    const float *window;       /* (win_length) */
-    const float *twiddles;     /* per pass (m, radix - 1) pairs of cos, -sin */
-    const float *untangle;     /* (n_fft / 4 + 1) pairs of cos, sin of 2 pi k / n_fft */
-    float preemphasis;         /* x[i] - preemphasis * x[i - 1] within a frame; 0 is none */
+    const real *window;       /* (win_length) */
+    const real *twiddles;      /* per pass (m, radix - 1) pairs of cos, -sin */
+    const real *untangle;      /* (n_fft / 4 + 1) pairs of cos, sin of 2 pi k / n_fft */
+    real preemphasis;         /* x[i] - preemphasis * x[i - 1] within a frame; 0 is none */
     int32_t remove_dc;         /* subtract each frame's mean */
-    float magnitude_floor;     /* below 0: power; else sqrt(power + magnitude_floor) */
+    real magnitude_floor;     /* below 0: power; else sqrt(power + magnitude_floor) */
     int32_t n_mels;            /* 0: all bins */
     const int32_t *mel_first;  /* (n_mels) first bin of each filter */
     const int32_t *mel_count;  /* (n_mels) number of its bins */
-    const float *mel_weights;  /* the weights of all filters, one after the other */
+    const real *mel_weights;   /* the weights of all filters, one after the other */
 } Analysis;
 
-INLINE v8 splat(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+INLINE v8 splat(real x) { return (v8){x, x, x, x, x, x, x, x}; }
 
 INLINE void transpose8(v8 *r) {
     v8 t[8], u[8];
@@ -64,7 +70,11 @@ INLINE void transpose8(v8 *r) {
 INLINE void load_lanes(const float *const *rows, int n, v8 *out) {
     int i = 0;
     for (; i + 8 <= n; i += 8) {
-        for (int l = 0; l < 8; l++) memcpy(&out[i + l], rows[l] + i, sizeof(v8));
+        for (int l = 0; l < 8; l++) {
+            f8 row;
+            memcpy(&row, rows[l] + i, sizeof(f8));
+            out[i + l] = __builtin_convertvector(row, v8);
+        }
         transpose8(out + i);
     }
     for (; i < n; i++)
@@ -73,7 +83,7 @@ INLINE void load_lanes(const float *const *rows, int n, v8 *out) {
 }
 
 /* n vectors of 8 lanes -> the first `count` of (8, n) rows; the vectors are used up. */
-INLINE void store_lanes(v8 *in, int n, float *out, int count) {
+INLINE void store_lanes(v8 *in, int n, real *out, int count) {
     int i = 0;
     for (; i + 8 <= n; i += 8) {
         transpose8(in + i);
@@ -84,7 +94,7 @@ INLINE void store_lanes(v8 *in, int n, float *out, int count) {
 }
 
 /* y = x * w, for a twiddle w that is (1, 0) where `turn` is 0. */
-INLINE void put(v8 *yr, v8 *yi, v8 xr, v8 xi, const float *w, int turn) {
+INLINE void put(v8 *yr, v8 *yi, v8 xr, v8 xi, const real *w, int turn) {
     if (turn) {
         v8 c = splat(w[0]), s = splat(w[1]);
         *yr = xr * c - xi * s;
@@ -97,13 +107,13 @@ INLINE void put(v8 *yr, v8 *yi, v8 xr, v8 xi, const float *w, int turn) {
 
 /* One butterfly: x[q + s*(p + m*k)] for k < radix, to y[q + s*(radix*p + j)]. */
 INLINE void butterfly(int radix, const v8 *xr, const v8 *xi, int64_t step, v8 *yr, v8 *yi, int64_t s,
-                      const float *w, int turn) {
+                      const real *w, int turn) {
     if (radix == 2) {
         yr[0] = xr[0] + xr[step];
         yi[0] = xi[0] + xi[step];
         put(yr + s, yi + s, xr[0] - xr[step], xi[0] - xi[step], w, turn);
     } else if (radix == 3) {
-        const v8 half = splat(0.5f), h = splat(0.866025403784438646763f);
+        const v8 half = splat(0.5), h = splat(0.866025403784438646763);
         v8 tr = xr[step] + xr[2 * step], ti = xi[step] + xi[2 * step];
         v8 dr = (xr[step] - xr[2 * step]) * h, di = (xi[step] - xi[2 * step]) * h;
         v8 ar = xr[0] - tr * half, ai = xi[0] - ti * half;
@@ -122,8 +132,8 @@ INLINE void butterfly(int radix, const v8 *xr, const v8 *xi, int64_t step, v8 *y
         put(yr + 2 * s, yi + 2 * s, ar - cr, ai - ci, w + 2, turn);
         put(yr + 3 * s, yi + 3 * s, br - di, bi + dr, w + 4, turn);
     } else {
-        const v8 c1 = splat(0.309016994374947424102f), c2 = splat(-0.809016994374947424102f);
-        const v8 s1 = splat(0.951056516295153572116f), s2 = splat(0.587785252292473129169f);
+        const v8 c1 = splat(0.309016994374947424102), c2 = splat(-0.809016994374947424102);
+        const v8 s1 = splat(0.951056516295153572116), s2 = splat(0.587785252292473129169);
         v8 t1r = xr[step] + xr[4 * step], t1i = xi[step] + xi[4 * step];
         v8 t2r = xr[2 * step] + xr[3 * step], t2i = xi[2 * step] + xi[3 * step];
         v8 t3r = xr[step] - xr[4 * step], t3i = xi[step] - xi[4 * step];
@@ -142,13 +152,13 @@ INLINE void butterfly(int radix, const v8 *xr, const v8 *xi, int64_t step, v8 *y
 }
 
 INLINE void pass(int radix, const v8 *xr, const v8 *xi, v8 *yr, v8 *yi, int m, int s,
-                 const float *w) {
+                 const real *w) {
     const int64_t step = (int64_t)m * s;
     for (int q = 0; q < s; q++)
         butterfly(radix, xr + q, xi + q, step, yr + q, yi + q, s, w, 0);
     for (int p = 1; p < m; p++) {
         const int64_t from = (int64_t)p * s, to = (int64_t)p * s * radix;
-        const float *turn = w + (int64_t)p * (radix - 1) * 2;
+        const real *turn = w + (int64_t)p * (radix - 1) * 2;
         for (int q = 0; q < s; q++)
             butterfly(radix, xr + from + q, xi + from + q, step, yr + to + q, yi + to + q, s, turn, 1);
     }
@@ -157,7 +167,7 @@ INLINE void pass(int radix, const v8 *xr, const v8 *xi, v8 *yr, v8 *yi, int m, i
 /* In: n/2 complex values in (xr, xi). Out: where the transform lies, (xr, xi) or (yr, yi). */
 INLINE int transform(const Analysis *a, v8 *xr, v8 *xi, v8 *yr, v8 *yi) {
     int m = a->n_fft / 2, s = 1, swapped = 0;
-    const float *w = a->twiddles;
+    const real *w = a->twiddles;
     for (int i = 0; i < a->n_radices; i++) {
         const int radix = a->radices[i];
         m /= radix;
@@ -180,7 +190,7 @@ INLINE int transform(const Analysis *a, v8 *xr, v8 *xi, v8 *yr, v8 *yi) {
 /* |X[k]|^2 of the real transform, k = 0 .. h, from the half-length transform Z (h = n/2 values). */
 INLINE void untangle(const Analysis *a, const v8 *zr, const v8 *zi, v8 *power) {
     const int h = a->n_fft / 2;
-    const v8 half = splat(0.5f);
+    const v8 half = splat(0.5);
     v8 first = zr[0] + zi[0], last = zr[0] - zi[0];
     power[0] = first * first;
     power[h] = last * last;
@@ -201,7 +211,7 @@ INLINE void condition(const Analysis *a, v8 *x, v8 *energy) {
     if (a->remove_dc) {
         v8 sum = splat(0);
         for (int i = 0; i < n; i++) sum += x[i];
-        sum *= splat(1.0f / (float)n);
+        sum *= splat((real)1 / n);
         for (int i = 0; i < n; i++) x[i] -= sum;
     }
     if (energy) {
@@ -219,9 +229,9 @@ INLINE void condition(const Analysis *a, v8 *x, v8 *energy) {
 
 /* frames: (n_frames) addresses of their first samples; out: (n_frames, bins or mels);
  * energies: (n_frames) sums of squares before pre-emphasis and window, or NULL;
- * work: 4 * n_fft + 16 + width vectors of 8 floats, aligned to 32 bytes. */
+ * work: 4 * n_fft + 16 + width vectors of 8, aligned to the size of one. */
 CLONES void analyse(const Analysis *a, const float *samples, const int64_t *starts,
-                    int64_t n_frames, float *out, float *energies, float *work) {
+                    int64_t n_frames, real *out, real *energies, real *work) {
     const int n = a->n_fft, h = n / 2, bins = h + 1;
     const int width = a->n_mels ? a->n_mels : bins;
     v8 *frame = (v8 *)work, *xr = frame + n, *xi = xr + h, *yr = xi + h, *yi = yr + h;
@@ -246,10 +256,11 @@ CLONES void analyse(const Analysis *a, const float *samples, const int64_t *star
             untangle(a, xr, xi, power);
         if (a->magnitude_floor >= 0)
             for (int k = 0; k < bins; k++)
-                for (int l = 0; l < LANES; l++) power[k][l] = sqrtf(power[k][l] + a->magnitude_floor);
+                for (int l = 0; l < LANES; l++)
+                    power[k][l] = (real)sqrt(power[k][l] + a->magnitude_floor);
         v8 *result = power;
         if (a->n_mels) {
-            const float *w = a->mel_weights;
+            const real *w = a->mel_weights;
             for (int b = 0; b < a->n_mels; b++) {
                 v8 sum = splat(0);
                 const v8 *from = power + a->mel_first[b];

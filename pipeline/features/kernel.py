@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from pipeline.features.analysis import Analysis, padded, window
 from pipeline.features.mel import MelBank, mel_filters
+from pipeline.features.scale import Values
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 RADICES = (5, 3, 4, 2)
 LANES = 8
-ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class Spectra:
     """What an analysis gives.
 
     Attributes:
-        values: (batch, frames, bins or mels) float32, power or magnitude.
-        energies: (batch, frames) float32, each frame's sum of squares before pre-emphasis and
+        values: (batch, frames, bins or mels) of the analysis's precision, power or magnitude.
+        energies: (batch, frames), each frame's sum of squares before pre-emphasis and
             window; None unless asked for.
     """
 
-    values: Floats
-    energies: Floats | None
+    values: Values
+    energies: Values | None
 
 
 def spectra(
@@ -60,9 +61,10 @@ def spectra(
     whole = padded(samples, analysis)
     frames = analysis.frames(samples.shape[1])
     width = bank.n_mels if bank else analysis.n_bins
-    values = np.empty((len(whole), frames, width), np.float32)
-    squares = np.empty((len(whole), frames), np.float32) if energies else None
-    plan, library = _plan(analysis, sample_rate, bank), _library()
+    real = np.dtype(analysis.precision)
+    values: Values = np.empty((len(whole), frames, width), real)
+    squares: Values | None = np.empty((len(whole), frames), real) if energies else None
+    plan, library = _plan(analysis, sample_rate, bank), _library(analysis.precision)
     if plan and library:
         _by_kernel(library, plan, whole, analysis, values, squares)
     else:
@@ -73,74 +75,81 @@ def spectra(
 
 def how() -> str:
     """``"kernel"`` or ``"scipy"``: what computes spectra here."""
-    return "scipy" if _library() is None else "kernel"
+    return "scipy" if _library("float32") is None else "kernel"
 
 
 def _by_scipy(
     whole: Floats,
     analysis: Analysis,
-    filters: Floats | None,
-    values: Floats,
-    squares: Floats | None,
+    filters: Values | None,
+    values: Values,
+    squares: Values | None,
 ) -> None:
     """The same in NumPy and SciPy, clip by clip to stay within the processor's cache."""
     import scipy.fft  # 0.2 s: only a process that computes spectra this way pays for it
 
-    weights = window(analysis.window, analysis.win_length).astype(np.float32)
+    real = values.dtype
+    weights = window(analysis.window, analysis.win_length).astype(real)
+    filters = None if filters is None else filters.astype(real)
     for i, clip in enumerate(whole):
         cut = np.lib.stride_tricks.sliding_window_view(clip, analysis.win_length)
-        frames: Floats = cut[analysis.first :: analysis.hop_length][: values.shape[1]]
+        frames: Any = cut[analysis.first :: analysis.hop_length][: values.shape[1]].astype(real)
         if analysis.remove_dc:
-            frames = frames - frames.mean(axis=1, keepdims=True, dtype=np.float32)
+            frames = frames - frames.mean(axis=1, keepdims=True)
         if squares is not None:
             squares[i] = np.square(frames).sum(axis=1)
         if analysis.preemphasis:
-            before: Floats = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-            frames = frames - np.float32(analysis.preemphasis) * before
+            before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+            frames = frames - real.type(analysis.preemphasis) * before
         # The window's place within n_fft turns only the phase, so the FFT may pad at the end.
-        spectrum: Any = scipy.fft.rfft(frames * weights, n=analysis.n_fft, axis=1)
+        spectrum = scipy.fft.rfft(frames * weights, n=analysis.n_fft, axis=1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         if analysis.magnitude:
-            power = np.sqrt(power + np.float32(analysis.magnitude_floor))
+            power = np.sqrt(power + real.type(analysis.magnitude_floor))
         values[i] = power if filters is None else power @ filters
 
 
 # --- the compiled kernel --------------------------------------------------------------------------
 
 
-class _Struct(ctypes.Structure):
-    """``Analysis`` of ``kernel.c``, field by field."""
+REALS: dict[str, Any] = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 
-    _fields_ = (
-        ("n_fft", ctypes.c_int32),
-        ("win_length", ctypes.c_int32),
-        ("n_radices", ctypes.c_int32),
-        ("radices", ctypes.c_int32 * 16),
-        ("window", ctypes.c_void_p),
-        ("twiddles", ctypes.c_void_p),
-        ("untangle", ctypes.c_void_p),
-        ("preemphasis", ctypes.c_float),
-        ("remove_dc", ctypes.c_int32),
-        ("magnitude_floor", ctypes.c_float),
-        ("n_mels", ctypes.c_int32),
-        ("mel_first", ctypes.c_void_p),
-        ("mel_count", ctypes.c_void_p),
-        ("mel_weights", ctypes.c_void_p),
-    )
+
+@cache
+def _struct(precision: str) -> type[ctypes.Structure]:
+    """``Analysis`` of ``kernel.c``, field by field."""
+    whole, real, pointer = ctypes.c_int32, REALS[precision], ctypes.c_void_p
+    fields = [
+        ("n_fft", whole),
+        ("win_length", whole),
+        ("n_radices", whole),
+        ("radices", whole * 16),
+        ("window", pointer),
+        ("twiddles", pointer),
+        ("untangle", pointer),
+        ("preemphasis", real),
+        ("remove_dc", whole),
+        ("magnitude_floor", real),
+        ("n_mels", whole),
+        ("mel_first", pointer),
+        ("mel_count", pointer),
+        ("mel_weights", pointer),
+    ]
+    return type("Analysis", (ctypes.Structure,), {"_fields_": fields})
 
 
 @dataclass(frozen=True)
 class _Plan:
     """A filled-in struct, and the tables it points to."""
 
-    struct: _Struct
+    struct: ctypes.Structure
     tables: tuple[npt.NDArray[Any], ...]
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def _library(precision: str) -> ctypes.CDLL | None:
     """The compiled kernel beside this file, None where it was not compiled."""
-    for path in sorted(Path(__file__).parent.glob("_kernel.*")):
+    for path in sorted(Path(__file__).parent.glob(f"_kernel_{precision}.*")):
         try:
             library = ctypes.CDLL(str(path))
         except OSError:
@@ -156,19 +165,20 @@ def _library() -> ctypes.CDLL | None:
 def _plan(analysis: Analysis, sample_rate: int, bank: MelBank | None) -> _Plan | None:
     """The kernel's tables for an analysis; None without a kernel, or for an n_fft it can't do."""
     radices = _radices(analysis.n_fft)
-    if _library() is None or radices is None:
+    if _library(analysis.precision) is None or radices is None:
         return None
     half = analysis.n_fft // 2
     k = 2 * np.pi * np.arange(half // 2 + 1) / analysis.n_fft
     tables: list[npt.NDArray[Any]] = [
-        window(analysis.window, analysis.win_length).astype(np.float32),
+        window(analysis.window, analysis.win_length),
         _twiddles(half, radices),
-        np.stack([np.cos(k), np.sin(k)], axis=1).astype(np.float32),
+        np.stack([np.cos(k), np.sin(k)], axis=1),
     ]
     if bank:
         tables += _packed(mel_filters(bank, sample_rate, analysis.n_fft))
+    tables = [t.astype(analysis.precision) if t.dtype == np.float64 else t for t in tables]
     places = [table.ctypes.data for table in tables] + [None] * (6 - len(tables))
-    struct = _Struct(
+    struct = _struct(analysis.precision)(
         analysis.n_fft,
         analysis.win_length,
         len(radices),
@@ -195,18 +205,17 @@ def _radices(n_fft: int) -> tuple[int, ...] | None:
     return tuple(radices) if rest == 1 and len(radices) <= 16 else None
 
 
-def _twiddles(half: int, radices: tuple[int, ...]) -> Floats:
+def _twiddles(half: int, radices: tuple[int, ...]) -> Doubles:
     """exp(-2πi·p·j/length) of every pass, as pairs of real and imaginary part."""
     parts, length = [], half
     for radix in radices:
         turns = np.outer(np.arange(length // radix), np.arange(1, radix)) / length
         parts.append(np.exp(-2j * np.pi * turns).ravel())
         length //= radix
-    pairs: Floats = np.concatenate(parts).astype(np.complex128).view(np.float64).astype(np.float32)
-    return pairs
+    return np.concatenate(parts).astype(np.complex128).view(np.float64)
 
 
-def _packed(filters: Floats) -> list[npt.NDArray[Any]]:
+def _packed(filters: Doubles) -> list[npt.NDArray[Any]]:
     """Each filter's first bin, number of bins and weights, without the zeros around them."""
     first = (filters > 0).argmax(axis=0)
     last = len(filters) - (filters[::-1] > 0).argmax(axis=0)
@@ -220,14 +229,14 @@ def _by_kernel(
     plan: _Plan,
     whole: Floats,
     analysis: Analysis,
-    values: Floats,
-    squares: Floats | None,
+    values: Values,
+    squares: Values | None,
 ) -> None:
     batch, n = whole.shape
     hops = np.arange(values.shape[1], dtype=np.int64) * analysis.hop_length + analysis.first
     starts = (np.arange(batch, dtype=np.int64)[:, np.newaxis] * n + hops).ravel()
-    floats = LANES * (4 * analysis.n_fft + 16 + values.shape[2])  # as kernel.c lays them out
-    work = np.empty(4 * floats + ALIGNMENT, np.uint8)
+    vector = LANES * values.itemsize
+    work = np.empty(vector * (4 * analysis.n_fft + 17 + values.shape[2]), np.uint8)
     library.analyse(
         ctypes.byref(plan.struct),
         whole.ctypes.data,
@@ -235,5 +244,5 @@ def _by_kernel(
         len(starts),
         values.ctypes.data,
         None if squares is None else squares.ctypes.data,
-        -(-work.ctypes.data // ALIGNMENT) * ALIGNMENT,
+        -(-work.ctypes.data // vector) * vector,  # the first whole vector
     )

@@ -1,4 +1,4 @@
-"""``MelBank``: triangular filters on a mel scale, computed in float64 and rounded once."""
+"""``MelBank``: triangular filters on a mel scale; and the cosine transform of what they give."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from pipeline.errors import FeatureError
 
-Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 SCALES = ("htk", "slaney")
@@ -65,8 +64,8 @@ def mel_to_hz(mel: Doubles, scale: str) -> Doubles:
 
 
 @cache
-def mel_filters(bank: MelBank, sample_rate: int, n_fft: int) -> Floats:
-    """The filters as weights of FFT bins, (1 + n_fft // 2, n_mels) float32, read-only.
+def mel_filters(bank: MelBank, sample_rate: int, n_fft: int) -> Doubles:
+    """The filters as weights of FFT bins, (1 + n_fft // 2, n_mels) float64, read-only.
 
     As ``torchaudio.functional.melscale_fbanks``, ``librosa.filters.mel`` or Kaldi's ``MelBanks``.
 
@@ -96,9 +95,8 @@ def mel_filters(bank: MelBank, sample_rate: int, n_fft: int) -> Floats:
             f"n_mels={bank.n_mels}: {empty} of the filters would hold no FFT bin at n_fft={n_fft}, "
             f"{sample_rate} Hz; take fewer mels or a larger n_fft"
         )
-    rounded: Floats = filters.astype(np.float32)
-    rounded.setflags(write=False)  # cached: nobody may change it
-    return rounded
+    filters.setflags(write=False)  # cached: nobody may change it
+    return filters
 
 
 def _triangles(at: Doubles, edges: Doubles) -> Doubles:
@@ -112,18 +110,17 @@ def _triangles(at: Doubles, edges: Doubles) -> Doubles:
 
 
 @cache
-def dct_matrix(n_mels: int, n_mfcc: int, lifter: float) -> Floats:
-    """The orthonormal DCT-II, liftered: (n_mels, n_mfcc) float32, read-only.
+def dct_matrix(n_mels: int, n_mfcc: int, lifter: float) -> Doubles:
+    """The orthonormal DCT-II, liftered: (n_mels, n_mfcc) float64, read-only.
 
     Coefficient k is multiplied with 1 + lifter/2·sin(πk/lifter) (HTK Book, equation 5.12), unless
     ``lifter`` is 0. As ``torchaudio.functional.create_dct(norm="ortho")``.
     """
     n = np.arange(n_mels)[:, np.newaxis]
     k = np.arange(n_mfcc)[np.newaxis, :]
-    matrix = np.sqrt(2.0 / n_mels) * np.cos(np.pi / n_mels * (n + 0.5) * k)
+    matrix: Doubles = np.sqrt(2.0 / n_mels) * np.cos(np.pi / n_mels * (n + 0.5) * k)
     matrix[:, 0] = np.sqrt(1.0 / n_mels)
     if lifter:
         matrix *= 1.0 + lifter / 2 * np.sin(np.pi * k / lifter)
-    rounded: Floats = matrix.astype(np.float32)
-    rounded.setflags(write=False)
-    return rounded
+    matrix.setflags(write=False)
+    return matrix

@@ -1,13 +1,14 @@
 """What follows the spectrum: logarithms, differences in time, normalisation per clip."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import FeatureError
 
-Floats = npt.NDArray[np.float32]
+Values = npt.NDArray[np.floating[Any]]  # float32, or float64 until they are stored
 
 BASES = ("db", "ln", "log10")
 NORMALIZE = ("none", "mean", "mean_variance")
@@ -40,23 +41,23 @@ class Log:
         if self.top is not None and not self.top > 0:
             raise FeatureError(f"top={self.top}: expected a positive range below the peak, or none")
 
-    def apply(self, energies: Floats) -> Floats:
+    def apply(self, energies: Values) -> Values:
         """(batch, frames, bins) → the same shape; the argument is used up."""
-        np.maximum(energies, np.float32(self.floor), out=energies)
+        np.maximum(energies, energies.dtype.type(self.floor), out=energies)
         (np.log if self.base == "ln" else np.log10)(energies, out=energies)
         if self.base == "db":
-            energies *= np.float32(10)
+            energies *= 10
         if self.top is not None:
             peak = energies.max(axis=(1, 2), keepdims=True)
-            np.maximum(energies, peak - np.float32(self.top), out=energies)
+            np.maximum(energies, peak - energies.dtype.type(self.top), out=energies)
         if self.shift:
-            energies += np.float32(self.shift)
+            energies += self.shift
         if self.factor != 1:
-            energies *= np.float32(self.factor)
+            energies *= self.factor
         return energies
 
 
-def with_deltas(features: Floats, order: int) -> Floats:
+def with_deltas(features: Values, order: int) -> Values:
     """(batch, frames, bins) → (batch, frames, bins·(1 + order)): differences in time behind.
 
     d[t] = Σ n·(c[t+n] - c[t-n]) / (2 Σ n²), n = 1, 2, the ends repeated (HTK Book, equation 5.16;
@@ -68,29 +69,29 @@ def with_deltas(features: Floats, order: int) -> Floats:
     return np.concatenate(parts, axis=2) if order else features
 
 
-def _delta(features: Floats) -> Floats:
+def _delta(features: Values) -> Values:
     frames = features.shape[1]
     ends = ((0, 0), (DELTA_WIDTH, DELTA_WIDTH), (0, 0))
     wide = np.pad(features, ends, mode="edge")
-    total: Floats = np.zeros(features.shape, np.float32)
+    total: Values = np.zeros_like(features)
     for n in range(1, DELTA_WIDTH + 1):
         after = wide[:, DELTA_WIDTH + n : DELTA_WIDTH + n + frames]
         before = wide[:, DELTA_WIDTH - n : DELTA_WIDTH - n + frames]
-        total += np.float32(n) * (after - before)
+        total += n * (after - before)
     weight = 2 * sum(n * n for n in range(1, DELTA_WIDTH + 1))
-    total *= np.float32(1 / weight)
+    total *= 1 / weight
     return total
 
 
-def normalized(features: Floats, how: str) -> Floats:
+def normalized(features: Values, how: str) -> Values:
     """(batch, frames, bins): each clip's bins to mean 0 and, for ``mean_variance``, variance 1."""
     if how == "none":
         return features
-    centred: Floats = features - features.mean(axis=1, keepdims=True, dtype=np.float64).astype(
+    centred: Values = features - features.mean(axis=1, keepdims=True, dtype=np.float64).astype(
         np.float32
     )
     if how == "mean":
         return centred
     std = np.sqrt(np.square(centred).mean(axis=1, keepdims=True, dtype=np.float64))
-    result: Floats = centred / np.maximum(std, STD_FLOOR).astype(np.float32)
+    result: Values = centred / np.maximum(std, STD_FLOOR).astype(features.dtype)
     return result

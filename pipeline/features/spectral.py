@@ -17,7 +17,7 @@ from pipeline.features.front_ends import front_end as front_end_named
 from pipeline.features.kernel import spectra
 from pipeline.features.mel import MelBank, dct_matrix, mel_filters
 from pipeline.features.options import with_options
-from pipeline.features.scale import NORMALIZE, Log, normalized, with_deltas
+from pipeline.features.scale import NORMALIZE, Log, Values, normalized, with_deltas
 
 DTYPES = ("float32", "float16")
 ENERGY_FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's, before the logarithm of an energy
@@ -194,9 +194,8 @@ class Mfcc:
     def apply(self, samples: Floats) -> npt.NDArray[Any]:
         """(batch, n) float32 samples in [-1, 1] → (batch, frames, n_mfcc) of ``dtype``."""
         found = spectra(samples, self.analysis, self.sample_rate, self.bank, self.energy)
-        values = self.log.apply(found.values) @ dct_matrix(
-            self.bank.n_mels, self.n_mfcc, self.lifter
-        )
+        matrix = dct_matrix(self.bank.n_mels, self.n_mfcc, self.lifter)
+        values = self.log.apply(found.values) @ matrix.astype(found.values.dtype)
         if found.energies is not None:
             values[:, :, :1] = _log_energy(found.energies)
         return _finished(values, self.finish)
@@ -214,13 +213,13 @@ def _shape(
     return frames, bins * (1 + finish.deltas)
 
 
-def _log_energy(energies: Floats) -> Floats:
+def _log_energy(energies: Values) -> Values:
     """(batch, frames) sums of squares → (batch, frames, 1) natural logarithms."""
-    logs: Floats = np.log(np.maximum(energies, np.float32(ENERGY_FLOOR)))
+    logs: Values = np.log(np.maximum(energies, energies.dtype.type(ENERGY_FLOOR)))
     return logs[:, :, np.newaxis]
 
 
-def _finished(values: Floats, finish: Finish) -> npt.NDArray[Any]:
+def _finished(values: Values, finish: Finish) -> npt.NDArray[Any]:
     """Differences, normalisation and the stored type; NaN and infinity are refused."""
     if not np.isfinite(values).all():
         raise ClipError("the clip holds NaN or infinite samples")
