@@ -7,6 +7,8 @@ at once.
 """
 
 import contextlib
+import hashlib
+import json
 import mmap
 import os
 import tarfile
@@ -19,6 +21,7 @@ import indexed_bzip2
 from isal import igzip, isal_zlib
 
 from pipeline.errors import ArchiveError
+from pipeline.files import sha256_of, write_json, written
 from pipeline.records import Piece, Ref
 
 CHUNK = 1 << 20
@@ -65,7 +68,7 @@ def open_source(
         ArchiveError: the file is damaged; nothing half-inflated stays under the final name.
     """
     plain = plain_path(file, sha256, cache)
-    if not plain.exists():
+    if plain != file and not _is_sound(plain):
         _inflate_to(file, plain, tick)
     return Opened(name, plain, plain.stat().st_size, index(plain))
 
@@ -74,7 +77,7 @@ def plain_path(file: Path, sha256: str, cache: Path) -> Path:
     """Where a file's plain bytes lie, or will lie once it is inflated."""
     if not compression(file):
         return file
-    return cache / "inflated" / f"{sha256[:16]}-{file.name.removesuffix(file.suffix)}"
+    return cache / "inflated" / f"{sha256[:16]}.plain"
 
 
 def compression(file: Path) -> str | None:
@@ -120,17 +123,38 @@ def inflate(file: Path, write: Callable[[bytes], object], tick: Callable[[int], 
 
 
 def _inflate_to(file: Path, plain: Path, tick: Callable[[int], object]) -> None:
-    """Inflate into a temporary file beside ``plain``, then rename it."""
-    plain.parent.mkdir(parents=True, exist_ok=True)
-    temporary = plain.with_name(f".{plain.name}.{os.getpid()}.part")
+    """Inflate to ``plain``, whole or not at all, and note what was written."""
+    digest, size = hashlib.sha256(), 0
+    with written(plain) as temporary, temporary.open("wb") as out:
+
+        def write(chunk: bytes) -> None:
+            nonlocal size
+            size += out.write(chunk)
+            digest.update(chunk)
+
+        inflate(file, write, tick)
+    note = {"file": file.name, "sha256": digest.hexdigest(), **_stamp(plain)}
+    write_json(_note(plain), note)
+
+
+def _note(plain: Path) -> Path:
+    return plain.with_name(plain.name + ".json")
+
+
+def _stamp(plain: Path) -> dict[str, int]:
+    stat = plain.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _is_sound(plain: Path) -> bool:
+    """Whether an inflated copy is what was written: by size and time, else by its hash."""
     try:
-        with temporary.open("wb") as out:
-            inflate(file, out.write, tick)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(plain)
-    finally:
-        temporary.unlink(missing_ok=True)
+        note = json.loads(_note(plain).read_text())
+        if _stamp(plain) == {key: note[key] for key in ("bytes", "mtime_ns")}:
+            return True
+        return bool(sha256_of(plain) == note["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def index(plain: Path) -> dict[str, tuple[int, int]]:
@@ -148,18 +172,29 @@ def index(plain: Path) -> dict[str, tuple[int, int]]:
     try:
         with tarfile.open(plain, "r:") as tar:
             for member in tar:
+                name = _name(member.name)
+                if member.islnk():  # a second name of an earlier member
+                    members[name] = members[_name(member.linkname)]
                 if not member.isreg():
                     continue
-                name = member.name.removeprefix("./")
-                if member.offset_data + member.size > size:
+                end = member.offset_data + member.size
+                if member.issparse() or member.size < 0 or end > size:
                     raise ArchiveError(
-                        f"{plain}: member {name} ends at byte {member.offset_data + member.size}, "
-                        f"but the archive has {size}: it is cut short"
+                        f"{plain}: member {name} lies at bytes {member.offset_data} to {end} of "
+                        f"{size}: the archive is cut short, sparse or damaged"
                     )
+                if name in members:
+                    raise ArchiveError(f"{plain}: member {name} stands twice: which is meant?")
                 members[name] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OSError, KeyError) as error:
         raise ArchiveError(f"{plain}: not a whole tar archive: {error}") from None
     return members
+
+
+def _name(name: str) -> str:
+    """A member's name as text that can be stored, without a leading ``./``."""
+    raw = name.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace").removeprefix("./")
 
 
 class Reader:

@@ -20,6 +20,8 @@ from pipeline.records import Piece
 Floats = npt.NDArray[np.float32]
 WAVE_FORMAT_PCM = 1
 RESAMPLE_QUALITY = "HQ"
+RATES = (1_000, 1_000_000)  # Hz: what is outside is a damaged header
+SAMPLES_PER_BYTE = 10_000  # no codec packs more; a header that claims more lies
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,15 @@ class Audio:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        if self.sample_rate < 1:
-            raise UsageError(f"audio: sample_rate={self.sample_rate}: expected at least 1 Hz")
-        if self.duration is not None and round(self.duration * self.sample_rate) < 1:
-            raise UsageError(f"audio: duration={self.duration}: expected at least one sample")
+        low, high = RATES
+        if not low <= self.sample_rate <= high:
+            raise UsageError(
+                f"audio: sample_rate={self.sample_rate}: expected {low:,} to {high:,} Hz"
+            )
+        if self.duration is not None and not 1 <= self.duration * self.sample_rate < 1 << 31:
+            raise UsageError(
+                f"audio: duration={self.duration}: expected one sample to 2^31 of them, or none"
+            )
 
     @property
     def n_samples(self) -> int | None:
@@ -59,6 +66,8 @@ def load_audio(pieces: Sequence[Piece], audio: Audio | None) -> Floats:
     parts = []
     for piece in pieces:
         samples, rate = decode(piece.data)
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ClipError(f"its header claims a sample rate of {rate:,} Hz")
         parts.append(resample(mono(samples)[piece.start : piece.stop], rate, audio.sample_rate))
     samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not samples.size:
@@ -84,12 +93,23 @@ def decode(data: memoryview | bytes) -> tuple[Floats, int]:
     import soundfile
 
     try:
-        return soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)  # type: ignore[no-any-return]
-    except soundfile.SoundFileError as error:
+        with soundfile.SoundFile(_Bytes(data)) as file:
+            if file.frames > len(data) * SAMPLES_PER_BYTE:
+                raise ClipError(f"its header claims {file.frames:,} samples in {len(data)} bytes")
+            return file.read(dtype="float32", always_2d=True), file.samplerate
+    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise ClipError(
-            f"not readable as audio ({reason}; begins with {bytes(data[:4])!r})"
-        ) from None
+        begin = bytes(data[:4])
+        raise ClipError(f"not readable as audio ({reason}; begins with {begin!r})") from None
+
+
+class _Bytes(io.BytesIO):
+    """Bytes for libsndfile, which seeks wherever a damaged header points."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As ``io.BytesIO``, but before the beginning is the beginning."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.getbuffer().nbytes}
+        return super().seek(max(0, base[whence] + offset))
 
 
 def mono(samples: Floats) -> Floats:

@@ -7,7 +7,6 @@ driver decides whether that ends the build. Clips of equal length are computed t
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,10 +20,12 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.archive import Reader
 from pipeline.audio import Audio
-from pipeline.errors import ClipError
+from pipeline.errors import ClipError, RecipeError, ShardwellError
 from pipeline.features import Feature
 from pipeline.features.kernel import how as spectra_by
-from pipeline.moments import bins_of, of_values
+from pipeline.files import sha256_of, write_json
+from pipeline.manifest import SPLITS
+from pipeline.moments import of_values
 from pipeline.plan import read_rows, refs_of
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.records import Ref, ShardInfo, Task
@@ -32,6 +33,7 @@ from pipeline.shard import Columns, write_shard
 
 Array = npt.NDArray[Any]
 CLIPS_AT_ONCE = 32
+VALUES_WAITING = 1 << 22  # decoded samples that wait for clips of their length: 16 MB
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "pyarrow")
 
 
@@ -62,6 +64,7 @@ class BadClip:
     """A clip that could not be used, and where it lies."""
 
     key: str
+    split: str
     source: str
     offset: int
     size: int
@@ -73,28 +76,37 @@ def build(job: Job, task: Task) -> str:
 
     One intra-op thread, whatever the machine: more would change how sums are rounded.
     """
-    if finished(job.folder, task) is None:
+    rows = read_rows(job.plan, task).to_pylist()
+    made_from = _made_from(rows, job.classes)
+    if not _finished(job.folder, task, made_from):
         with threadpool_limits(1):
-            _build_shard(job, task)
+            _build_shard(job, task, rows, made_from)
     return task.shard
 
 
-def finished(folder: Path, task: Task) -> dict[str, Any] | None:
-    """The sidecar of a shard that is complete and unchanged, else None."""
+def _made_from(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> str:
+    """The hash of all that a shard is made from but the fingerprint doesn't hold.
+
+    A recipe that was edited between two runs, or another version of a library, gives another plan
+    or other bytes: what an earlier run left is then built again, never mixed in.
+    """
+    whole = json.dumps([rows, classes, _versions()], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _finished(folder: Path, task: Task, made_from: str) -> bool:
+    """Whether a shard is complete, unchanged, and what this run would make."""
     shard, sidecar = folder / f"{task.shard}.arrow", folder / f"{task.shard}.json"
     try:
-        values: dict[str, Any] = json.loads(sidecar.read_text())
-        if shard.stat().st_size == values["bytes"] and _sha256(shard) == values["sha256"]:
-            return values
+        values = json.loads(sidecar.read_text())
+        same = values["made_from"] == made_from and values["bytes"] == shard.stat().st_size
+        return same and bool(sha256_of(shard) == values["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # missing, cut short or not ours: build it again
-    return None
+        return False  # missing, cut short or not ours: build it again
 
 
-def _build_shard(job: Job, task: Task) -> None:
-    recipe = _recipe(job.recipe)
-    rows = read_rows(job.plan, task).to_pylist()
-    features, bad = _features(job, recipe, rows)
+def _build_shard(job: Job, task: Task, rows: Sequence[Mapping[str, Any]], made_from: str) -> None:
+    features, bad = _features(job, _recipe(job.recipe), rows)
     kept = sorted(features)
     labels = {
         name: _label_values(name, [rows[i][name] for i in kept], job.classes)
@@ -103,12 +115,13 @@ def _build_shard(job: Job, task: Task) -> None:
     path = job.folder / f"{task.shard}.arrow"
     values = [features[i] for i in kept]
     write_shard(path, job.columns, [rows[i]["key"] for i in kept], labels, values)
-    info = ShardInfo(task.shard, len(kept), path.stat().st_size, _sha256(path))
-    bins = bins_of(job.columns.dtype, job.columns.shape)
+    info = ShardInfo(task.shard, len(kept), path.stat().st_size, sha256_of(path))
+    bins = job.feature.bins
     sidecar = asdict(info) | {
         "moments": of_values(values, bins).to_dict() if bins else None,
         "bad": [asdict(clip) for clip in bad],
         "versions": _versions(),
+        "made_from": made_from,
     }
     write_json(job.folder / f"{task.shard}.json", sidecar)
 
@@ -145,22 +158,34 @@ def _equal_lengths(
     reader: Reader,
     reasons: dict[int, str],
 ) -> Iterator[tuple[list[int], list[Array]]]:
-    """Decode the rows and group them by shape, at most ``CLIPS_AT_ONCE`` to a group."""
+    """Decode the rows and group them by shape: at most ``CLIPS_AT_ONCE`` to a group.
+
+    Clips of open length seldom share a shape: what waits for company is bounded, too.
+    """
     waiting: dict[tuple[int, ...], list[tuple[int, Array]]] = defaultdict(list)
+    held = 0
     for number, row in enumerate(rows):
         try:
-            array = recipe.load([reader.piece(ref) for ref in refs_of(row)], job.audio)
+            array = np.asarray(recipe.load([reader.piece(r) for r in refs_of(row)], job.audio))
         except ClipError as error:
             reasons[number] = str(error)
             continue
-        group = waiting[array.shape]
-        group.append((number, array))
-        if len(group) == CLIPS_AT_ONCE:
+        except ShardwellError:
+            raise
+        except Exception as error:  # whatever a stranger's recipe may raise
+            what = f"{type(error).__name__}: {error}"
+            raise RecipeError(
+                f"recipe {recipe.name}: load failed on {row['key']}: {what}"
+            ) from error
+        waiting[array.shape].append((number, array))
+        held += array.size
+        full = [array.shape] if len(waiting[array.shape]) == CLIPS_AT_ONCE else []
+        for shape in list(waiting) if held > VALUES_WAITING else full:
+            group = waiting.pop(shape)
+            held -= sum(a.size for _, a in group)
             yield [n for n, _ in group], [a for _, a in group]
-            group.clear()
     for group in waiting.values():
-        if group:
-            yield [n for n, _ in group], [a for _, a in group]
+        yield [n for n, _ in group], [a for _, a in group]
 
 
 def _apply(
@@ -179,7 +204,7 @@ def _apply(
 
 def _bad_clip(row: Mapping[str, Any], reason: str) -> BadClip:
     first: Ref = refs_of(row)[0]
-    return BadClip(row["key"], first.source, first.offset, first.size, reason)
+    return BadClip(row["key"], SPLITS[row["split"]], first.source, first.offset, first.size, reason)
 
 
 def _label_values(
@@ -190,22 +215,3 @@ def _label_values(
         return values
     number = {text: i for i, text in enumerate(classes[name])}
     return [number[str(value)] for value in values]
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON under a temporary name, flush it to disk, and rename it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as out:
-            json.dump(values, out, indent=1, ensure_ascii=False)
-            out.write("\n")
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

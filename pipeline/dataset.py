@@ -6,7 +6,6 @@ sha256, mean and variance of train, bad clips, hints. It holds no time, host or 
 without it is not a dataset.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +15,10 @@ from typing import Any
 
 from pipeline.errors import DatasetError, FeatureError, ShardwellError
 from pipeline.features import Feature, from_dict
+from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
 from pipeline.records import ShardInfo
-from pipeline.shard import Columns, read_shard
+from pipeline.shard import LABEL_ARROW_TYPES, Columns, read_shard
 
 FORMAT = 1
 NAME = "dataset.json"
@@ -75,7 +75,7 @@ def seal(
         "splits": splits,
         "statistics": {"split": "train", "mean": mean, "std": std},
         "bad": [clip for sidecar in sidecars for clip in sidecar["bad"]],
-        "versions": sidecars[0]["versions"] if sidecars else {},
+        "versions": sidecars[0]["versions"],
     }
 
 
@@ -94,7 +94,9 @@ def open_sealed(folder: Path) -> Sealed:
             f"{folder}: expected a sealed dataset with a {NAME}, got {what}; "
             "make one with: shardwell prepare RECIPE"
         ) from None
-    except (OSError, ValueError) as error:
+    except NotADirectoryError:
+        raise DatasetError(f"{folder}: expected the directory of a dataset, got a file") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON: {error}") from None
     sealed = _parse(folder, info)
     for shards in sealed.splits.values():
@@ -113,24 +115,64 @@ def _parse(folder: Path, info: Any) -> Sealed:
             "prepare the dataset again, or use the version of shardwell that made it"
         )
     try:
+        for name in ("recipe", "protocol", "statistics", "hints", "corpus"):
+            _expect(isinstance(info[name], dict), f"{name} is no table")
         splits = {
-            split: tuple(ShardInfo(**shard) for shard in shards)
+            split: tuple(_shard_info(split, shard) for shard in shards)
             for split, shards in info["splits"].items()
         }
         columns = Columns(
-            dict(info["columns"]["labels"]),
-            info["columns"]["dtype"],
+            {str(name): str(kind) for name, kind in info["columns"]["labels"].items()},
+            str(info["columns"]["dtype"]),
             tuple(info["columns"]["shape"]),
         )
-        columns.schema()
-        classes = {name: tuple(names) for name, names in info["classes"].items()}
         feature = from_dict(info["features"])
+        _check_columns(columns, feature)
+        classes = {name: tuple(map(str, names)) for name, names in info["classes"].items()}
+        _check_statistics(info["statistics"], feature)
     except (KeyError, TypeError, ValueError, AttributeError, FeatureError) as error:
         raise DatasetError(f"{path}: damaged: {type(error).__name__}: {error}") from None
-    for shard in (s for shards in splits.values() for s in shards):
-        if not SHARD_NAME.fullmatch(str(shard.shard)):
-            raise DatasetError(f"{path}: not a shard's name: {shard.shard!r}")
     return Sealed(folder, info, feature, columns, splits, classes)
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
+
+
+def _shard_info(split: str, values: Mapping[str, Any]) -> ShardInfo:
+    """A shard's entry; its name becomes a path, so it must be one of ours."""
+    info = ShardInfo(**values)
+    named = isinstance(info.shard, str) and SHARD_NAME.fullmatch(info.shard)
+    _expect(bool(named) and info.shard.startswith(f"{split}-"), f"{info.shard!r}: no shard's name")
+    _expect(_is_count(info.rows) and _is_count(info.bytes), f"{info.shard}: no counts")
+    _expect(isinstance(info.sha256, str), f"{info.shard}: no sha256")
+    return info
+
+
+def _check_columns(columns: Columns, feature: Feature) -> None:
+    """The columns must be what the feature gives, with labels of known types."""
+    for name, kind in columns.labels.items():
+        _expect(kind in LABEL_ARROW_TYPES, f"label {name}: unknown type {kind!r}")
+    _expect(columns.dtype == feature.dtype, f"dtype {columns.dtype!r}, not {feature.dtype!r}")
+    own = feature.shape(None)
+    _expect(len(columns.shape) == len(own), f"shape {columns.shape}")
+    for got, wanted in zip(columns.shape, own, strict=True):
+        small = got is None or (_is_count(got) and got < 1 << 31)
+        _expect(small and wanted in (None, got), f"shape {columns.shape}")
+
+
+def _check_statistics(statistics: Mapping[str, Any], feature: Feature) -> None:
+    """Mean and standard deviation: one number per bin, or none at all."""
+    for name in ("mean", "std"):
+        values = statistics[name]
+        if values is not None:
+            _expect(len(values) == feature.bins, f"statistics: {len(values)} of {name}")
+            _expect(all(isinstance(v, float | int) for v in values), f"statistics: {name}")
 
 
 def _check_size(path: Path, shard: ShardInfo) -> None:
@@ -163,8 +205,7 @@ def verify(folder: Path, tick: Callable[[int], object]) -> list[str]:
 
 
 def _shard_problems(path: Path, shard: ShardInfo, columns: Columns) -> list[str]:
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    digest = sha256_of(path)
     if digest != shard.sha256:
         return [f"{path}: expected sha256 {shard.sha256}, got {digest}; prepare the dataset again"]
     try:

@@ -22,6 +22,15 @@ from pipeline.errors import BuildError
 
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 IN_FLIGHT_PER_WORKER = 2
+WORKER_DIED = (
+    "a worker process died (killed, or out of memory); what it had finished is kept: "
+    "run the same command again to go on, with fewer --workers if memory is short"
+)
+WORKER_NEVER_BEGAN = (
+    "a worker process died before it finished anything: killed, out of memory, or started by a "
+    'script whose own work is not under `if __name__ == "__main__":`; put it there, or take '
+    "--engine serial"
+)
 
 
 @contextlib.contextmanager
@@ -48,11 +57,30 @@ def local(workers: int, preload: Sequence[str]) -> Iterator[Run]:
         context.set_forkserver_preload(list(preload))
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
     try:
-        for _ in range(workers):  # a process is started per waiting task: start them all now
-            pool.submit(os.getpid)
+        with _without_interrupts():
+            for _ in range(workers):  # a process is started per waiting task: start them all now
+                pool.submit(os.getpid)
         yield lambda function, tasks: _run_in_pool(pool, workers, function, tasks)
+    except BaseException:
+        # Whatever a worker has under way may be lost: it is written whole or not at all.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back while processes start: they inherit that, and leave it to the driver."""
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker_begins() -> None:
@@ -77,7 +105,7 @@ def _run_in_pool(
 ) -> Iterator[Any]:
     """Submit tasks, a bounded number at a time; yield results as they finish."""
     waiting: set[Future[Any]] = set()
-    todo = iter(tasks)
+    todo, finished = iter(tasks), 0
     try:
         while True:
             for task in todo:
@@ -89,11 +117,9 @@ def _run_in_pool(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+                finished += 1
     except BrokenProcessPool:
-        raise BuildError(
-            "a worker process died (killed, or out of memory); what it had finished is kept: "
-            "run the same command again to go on, with fewer --workers if memory is short"
-        ) from None
+        raise BuildError(WORKER_DIED if finished else WORKER_NEVER_BEGAN) from None
     finally:
         for future in waiting:
             future.cancel()

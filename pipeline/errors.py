@@ -2,12 +2,12 @@
 
     ShardwellError              anything this package reports; the command line exits with 1
     ├── UsageError              a wrong argument or flag; the command line exits with 2
-    │   └── UnknownNameError    a recipe, protocol, feature … that does not exist
+    │   ├── UnknownNameError    a recipe, protocol, feature … that does not exist
+    │   └── FeatureError        feature parameters that make no sense
     ├── ManifestError           a manifest that breaks its rules (all mistakes at once)
     ├── RecipeError             a recipe that can't be loaded, or a corpus unlike its recipe
     ├── SourceError             an outside file: not to be had, wrong size or hash
     ├── ArchiveError            an archive that can't be inflated, indexed or read
-    ├── FeatureError            feature parameters that make no sense
     ├── ClipError               one clip that can't be used (never ends a build by itself)
     ├── BuildError              a build that can't go on: bad clips, broken promises, a dead worker
     ├── OutputError             the output can't be written: something else is there, no space left
@@ -49,7 +49,7 @@ class ArchiveError(ShardwellError):
     """An archive that can't be inflated or indexed, or that lacks a member."""
 
 
-class FeatureError(ShardwellError):
+class FeatureError(UsageError):
     """Feature parameters that make no sense together."""
 
 

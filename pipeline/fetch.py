@@ -11,7 +11,6 @@ run. Layout of the cache:
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.errors import OutputError, SourceError
+from pipeline.files import CHUNK, sha256_of, write_json, written
 from pipeline.manifest import Source
 
-CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
 Generator = Callable[[Path], None]
 
@@ -36,22 +35,16 @@ class Verified:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Bytes:
-    """How a transfer or a hash of so many bytes is shown while it runs."""
+def quiet(progress: bool) -> bool | None:
+    """Tqdm's ``disable``: bars are for a person at a terminal, never for a log file."""
+    return None if progress else True
 
-    progress: bool
 
-    def bar(self, what: str, total: int | None) -> "tqdm[Any]":
-        """A bar in bytes."""
-        return tqdm(
-            total=total,
-            desc=what,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=not self.progress,
-        )
+def byte_bar(what: str, total: int | None, progress: bool) -> "tqdm[Any]":
+    """A bar in bytes."""
+    return tqdm(
+        total=total, desc=what, unit="B", unit_scale=True, leave=False, disable=quiet(progress)
+    )
 
 
 def fetch(
@@ -63,15 +56,14 @@ def fetch(
         SourceError: nowhere to be had, or not the pinned bytes.
         OutputError: not enough space for the download.
     """
-    show = Bytes(progress)
     if given is not None:
         if not given.is_file():
             raise SourceError(f"--source {source.name}={given}: expected a file, got none there")
-        return check(source, given.resolve(), cache, show)
+        return check(source, given.resolve(), cache, progress)
     kept = _kept(source, cache)
     if kept.is_file():
         try:
-            return check(source, kept, cache, show)
+            return check(source, kept, cache, progress)
         except SourceError as error:
             bad = set_aside(kept)
             if offline:
@@ -81,8 +73,8 @@ def fetch(
             f"{source.file} is not in {kept.parent} and --offline forbids a download; "
             f"bring it with --source {source.name}=FILE"
         )
-    _download_from_mirrors(source, kept, show)
-    return check(source, kept, cache, show)
+    _download_from_mirrors(source, kept, progress)
+    return check(source, kept, cache, progress)
 
 
 def at_hand(source: Source, cache: Path, given: Path | None, progress: bool) -> Verified | None:
@@ -106,24 +98,22 @@ def generate(
     """
     text = json.dumps(key, sort_keys=True)
     kept = cache / "generated" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}-{source.file}"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f".{os.getpid()}.{kept.name}")
+    if kept.is_file():
         try:
-            with tqdm(
-                desc=f"making {source.file}",
-                bar_format="{desc} …",
-                leave=False,
-                disable=not progress,
-            ):
-                make(temporary)
-            temporary.rename(kept)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return check(source, kept, cache, Bytes(progress))
+            return check(source, kept, cache, progress)
+        except SourceError:
+            set_aside(kept)
+    with written(kept) as temporary, _spinner(f"making {source.file}", progress):
+        make(temporary)
+    return check(source, kept, cache, progress)
 
 
-def check(source: Source, path: Path, cache: Path, show: Bytes) -> Verified:
+def _spinner(what: str, progress: bool) -> "tqdm[Any]":
+    """A line that says what is under way, for work that can't say how far it is."""
+    return tqdm(desc=what, bar_format="{desc} …", leave=False, disable=quiet(progress))
+
+
+def check(source: Source, path: Path, cache: Path, progress: bool) -> Verified:
     """Check a file's size and sha256 against the source's pins.
 
     Raises:
@@ -133,13 +123,13 @@ def check(source: Source, path: Path, cache: Path, show: Bytes) -> Verified:
     if source.bytes is not None and size != source.bytes:
         raise SourceError(
             f"{path}: expected {source.bytes:,} bytes, got {size:,}{_looks_like(path)}; "
-            "delete it and fetch it again"
+            "is it the file that the manifest means?"
         )
-    digest = _sha256(path, cache, show)
+    digest = _sha256(path, cache, progress)
     if source.sha256 is not None and digest != source.sha256:
         raise SourceError(
             f"{path}: expected sha256 {source.sha256}, got {digest}{_looks_like(path)}; "
-            "delete it and fetch it again"
+            "is it the file that the manifest means?"
         )
     return Verified(path, digest)
 
@@ -155,7 +145,7 @@ def _looks_like(path: Path) -> str:
     return " (it is an HTML page)" if head.startswith((b"<!doctype", b"<html")) else ""
 
 
-def _sha256(path: Path, cache: Path, show: Bytes) -> str:
+def _sha256(path: Path, cache: Path, progress: bool) -> str:
     """A file's sha256, from memory where path, size and modification time are the same."""
     stat = path.stat()
     stamp = {"path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -166,19 +156,13 @@ def _sha256(path: Path, cache: Path, show: Bytes) -> str:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no note, or not one of ours: hash the file
-    digest = hashlib.sha256()
-    with path.open("rb") as handle, show.bar(f"checking {path.name}", stat.st_size) as bar:
-        while chunk := handle.read(CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name(f".{note.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(stamp | {"sha256": digest.hexdigest()}))
-    temporary.rename(note)
-    return digest.hexdigest()
+    with byte_bar(f"checking {path.name}", stat.st_size, progress) as bar:
+        digest = sha256_of(path, bar.update)
+    write_json(note, stamp | {"sha256": digest})
+    return digest
 
 
-def _download_from_mirrors(source: Source, kept: Path, show: Bytes) -> None:
+def _download_from_mirrors(source: Source, kept: Path, progress: bool) -> None:
     """Download to ``kept`` from the first mirror that serves the pinned bytes."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(kept.parent).free
@@ -189,15 +173,12 @@ def _download_from_mirrors(source: Source, kept: Path, show: Bytes) -> None:
         )
     failures = []
     for url in source.urls:
-        part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
         try:
-            _download(url, part, source, show)
-            part.rename(kept)
+            with written(kept) as part:
+                _download(url, part, source, progress)
             return
         except SourceError as error:
             failures.append(str(error))
-        finally:
-            part.unlink(missing_ok=True)
     tried = "; ".join(failures) or "the manifest names no URL"
     raise SourceError(
         f"{source.file}: could not be downloaded: {tried}; "
@@ -205,7 +186,7 @@ def _download_from_mirrors(source: Source, kept: Path, show: Bytes) -> None:
     )
 
 
-def _download(url: str, part: Path, source: Source, show: Bytes) -> None:
+def _download(url: str, part: Path, source: Source, progress: bool) -> None:
     """Bring one URL to ``part`` and check it; a wrong file is kept beside as ``.bad``."""
     import requests
 
@@ -217,7 +198,7 @@ def _download(url: str, part: Path, source: Source, show: Bytes) -> None:
         with answer:
             answer.raise_for_status()
             digest, size = hashlib.sha256(), 0
-            with part.open("wb") as out, show.bar(source.file, source.bytes) as bar:
+            with part.open("wb") as out, byte_bar(source.file, source.bytes, progress) as bar:
                 for chunk in answer.iter_content(CHUNK):
                     out.write(chunk)
                     digest.update(chunk)
@@ -225,8 +206,6 @@ def _download(url: str, part: Path, source: Source, show: Bytes) -> None:
                     bar.update(len(chunk))
                     if source.bytes is not None and size > source.bytes:
                         break
-                out.flush()
-                os.fsync(out.fileno())
     except requests.RequestException as error:
         raise SourceError(f"{url}: {error}") from None
     if size != source.bytes or digest.hexdigest() != source.sha256:

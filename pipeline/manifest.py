@@ -82,7 +82,7 @@ def load_manifest(path: Path) -> Manifest:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ManifestError(f"{path}: expected a manifest here, got no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(f"{path}: not readable as TOML: {error}") from None
     mistakes = list(_mistakes(table))
     if mistakes:
@@ -143,7 +143,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_param(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | list)
+    plain = str | int | float | bool
+    return isinstance(value, plain) or (
+        isinstance(value, list) and all(isinstance(v, plain) for v in value)
+    )
 
 
 def _is_file_name(value: Any) -> bool:
@@ -190,7 +193,10 @@ SOURCE_RULES = {
 }
 PROTOCOL_RULES = {
     "about": TEXT,
-    "sources": TABLE,
+    "sources": (
+        lambda v: isinstance(v, dict) and bool(v) and all(_is_text(s) for s in v.values()),
+        "a table of role = source",
+    ),
     "params?": (
         lambda v: isinstance(v, dict) and all(_is_param(p) for p in v.values()),
         "a table of numbers, texts and lists",
@@ -246,7 +252,7 @@ def _protocol_mistakes(
         return
     roles, splits = entry.get("sources"), entry.get("splits")
     for role, source in roles.items() if isinstance(roles, dict) else ():
-        if source not in sources:
+        if _is_text(source) and source not in sources:
             known = ", ".join(sorted(sources)) or "none"
             yield f"{where}sources.{role}: no source {source!r} in this manifest (known: {known})"
     for split in splits if isinstance(splits, dict) else ():

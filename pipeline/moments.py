@@ -27,15 +27,6 @@ class Moments:
         return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
 
 
-def bins_of(dtype: str, shape: tuple[int | None, ...]) -> int:
-    """How many bins features have: per column for (frames, bins) floats, one for waveforms and
-    pixels, none for tokens.
-    """
-    if np.dtype(dtype) == np.int64:
-        return 0
-    return int(shape[1] or 1) if np.dtype(dtype).kind == "f" and len(shape) == 2 else 1
-
-
 def of_values(values: Sequence[npt.NDArray[Any]], bins: int) -> Moments:
     """The moments of one shard's features, each (…, bins) or, for one bin, of any shape."""
     count, total = 0, np.zeros(bins)

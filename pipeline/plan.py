@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from pipeline.audio import Audio, wav_duration
 from pipeline.errors import RecipeError
 from pipeline.features import Feature
+from pipeline.files import written
 from pipeline.manifest import SPLITS
 from pipeline.records import Example, Ref, Task
 from pipeline.shard import label_array, lists, numbers, strings, view
@@ -110,13 +111,13 @@ def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
             "key": strings([e.key for e in chunk]),
             "split": numbers([_split_number(e) for e in chunk], "int8"),
             "hash": numbers([_key_hash(e.key) for e in chunk], "uint64"),
-            "refs": lists([len(e.refs) for e in chunk], _refs_array(refs)),
+            "refs": lists([_ref_count(e) for e in chunk], _refs_array(refs)),
         }
         for name, kind in labels.items():
-            values = [_label(e, name) for e in chunk]
             # A class label keeps the type of its values: names are made of them later.
-            named = kind == "class" and isinstance(values[0], str)
-            columns[name] = label_array(values, "text" if named else kind)
+            named = kind == "class" and isinstance(chunk[0].labels.get(name), str)
+            stored = "text" if named else kind
+            columns[name] = label_array([_label(e, name, stored) for e in chunk], stored)
         batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
     if not batches:
         raise RecipeError("the recipe found no example at all; is this the right archive?")
@@ -150,10 +151,24 @@ def _split_number(example: Example) -> int:
     return SPLITS.index(example.split)
 
 
-def _label(example: Example, name: str) -> Any:
+def _label(example: Example, name: str, kind: str) -> Any:
     if name not in example.labels:
         raise RecipeError(f"example {example.key}: the recipe declares a label {name}, got none")
-    return example.labels[name]
+    value = example.labels[name]
+    wanted = {"text": str, "float": float}.get(kind, int)
+    if isinstance(value, bool) or not isinstance(
+        value, wanted | (int if wanted is float else wanted)
+    ):
+        raise RecipeError(
+            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}"
+        )
+    return value
+
+
+def _ref_count(example: Example) -> int:
+    if not example.refs:
+        raise RecipeError(f"example {example.key}: expected at least one ref to its bytes")
+    return len(example.refs)
 
 
 def _key_hash(key: str) -> int:
@@ -208,11 +223,9 @@ def _cut(split: str, first: int, last: int, nbytes: int) -> Iterator[Task]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with pa.OSFile(os.fspath(temporary), "wb") as out, pa.ipc.new_file(out, table.schema) as w:
-            w.write_table(table)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        written(path) as temporary,
+        temporary.open("wb") as out,
+        pa.ipc.new_file(out, table.schema) as writer,
+    ):
+        writer.write_table(table)

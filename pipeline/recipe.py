@@ -20,6 +20,7 @@ from pipeline.errors import RecipeError, unknown_name
 from pipeline.records import Example, Piece, Ref
 
 LABEL_TYPES = ("class", "int", "float", "text")
+RESERVED = ("key", "features", "lengths", "split", "hash", "refs")  # columns of our own
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,17 @@ class Corpus:
 
     sources: Mapping[str, Opened]
 
+    def _source(self, role: str) -> Opened:
+        if role not in self.sources:
+            raise RecipeError(
+                f"the recipe reads a source in the role {role!r}; "
+                f"the protocol gives {', '.join(sorted(self.sources))}"
+            )
+        return self.sources[role]
+
     def members(self, role: str) -> Sequence[str]:
         """The names of an archive's files, sorted, without a leading ``./``."""
-        return sorted(self.sources[role].members)
+        return sorted(self._source(role).members)
 
     def ref(self, role: str, member: str) -> Ref:
         """Where a member's bytes lie.
@@ -38,7 +47,7 @@ class Corpus:
         Raises:
             RecipeError: the archive has no such member.
         """
-        source = self.sources[role]
+        source = self._source(role)
         if member not in source.members:
             raise RecipeError(
                 f"{source.path}: expected a member {member}, got none of that name among "
@@ -48,11 +57,11 @@ class Corpus:
 
     def slice(self, role: str, offset: int, size: int) -> Ref:
         """Bytes ``[offset, offset + size)`` of a source's plain file."""
-        return Ref(self.sources[role].name, offset, size)
+        return Ref(self._source(role).name, offset, size)
 
     def size(self, role: str) -> int:
         """The size of a source's plain file in bytes."""
-        return self.sources[role].size
+        return self._source(role).size
 
     def read(self, ref: Ref) -> bytes:
         """The bytes of a ref, for lists and tables (audio is read by the builders)."""
@@ -68,7 +77,7 @@ class Corpus:
         try:
             return self.read(self.ref(role, member)).decode("utf-8")
         except UnicodeDecodeError as error:
-            path = self.sources[role].path
+            path = self._source(role).path
             raise RecipeError(f"{path}: member {member}: expected UTF-8 text, {error}") from None
 
 
@@ -101,6 +110,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for label, kind in self.labels.items():
+            if label in RESERVED or not label.isidentifier():
+                raise RecipeError(
+                    f"recipe {self.name}: label {label!r}: expected a name, none of "
+                    f"{', '.join(RESERVED)}"
+                )
             if kind not in LABEL_TYPES:
                 raise unknown_name(
                     f"type of label {label} in recipe {self.name}", kind, LABEL_TYPES
@@ -121,7 +135,7 @@ def load_recipe(code: Path) -> Recipe:
     sys.modules[module_name] = module  # dataclasses in a recipe look their module up
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a stranger's file may raise
         raise RecipeError(f"{code}: can't be loaded: {type(error).__name__}: {error}") from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):

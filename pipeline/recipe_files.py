@@ -44,7 +44,9 @@ def locate(name_or_path: str) -> Place:
         code = Path(name_or_path).resolve()
         if not code.is_file():
             raise UsageError(f"{name_or_path}: expected a recipe file, got no such file")
-        return Place(code.stem, code, code.with_suffix(".toml"))
+        beside = code.with_suffix(".toml")
+        shipped = code.parent.parent / "manifests" / beside.name
+        return Place(code.stem, code, shipped if shipped.is_file() else beside)
     known = known_recipes()
     if name_or_path not in known:
         raise unknown_name("recipe", name_or_path, known)

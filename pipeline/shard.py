@@ -13,8 +13,8 @@ T is float32, float16, int16, uint8 or int64. There are no extension types and n
 Arrow reader reads it (format: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format).
 """
 
+import errno
 import mmap
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.errors import DatasetError
+from pipeline.errors import BuildError, DatasetError
+from pipeline.files import written
 
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
@@ -121,9 +122,11 @@ def view(array: pa.Array) -> Array:
 
 def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int32]:
     """Where each of consecutive runs begins, and the last ends: (len + 1,) int32."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise BuildError(f"a shard would hold {offsets[-1]:,} values: expected at most 2^31 - 1")
+    return offsets.astype(np.int32)
 
 
 def label_array(values: Sequence[Any], kind: str) -> pa.Array:
@@ -140,7 +143,7 @@ def write_shard(
     labels: Mapping[str, Sequence[Any]],
     features: Sequence[Array],
 ) -> None:
-    """Write a shard under a temporary name, flush it to disk, and rename it to ``path``.
+    """Write a shard, whole or not at all.
 
     ``features`` holds one array per key, each of ``columns.shape`` and ``columns.dtype``.
     """
@@ -149,16 +152,12 @@ def write_shard(
     arrays += [label_array(labels[name], kind) for name, kind in columns.labels.items()]
     arrays.append(_feature_array(features, columns))
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as out:
-            with pa.ipc.new_file(out, schema) as writer:
-                writer.write_batch(batch)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        written(path) as temporary,
+        temporary.open("wb") as out,
+        pa.ipc.new_file(out, schema) as writer,
+    ):
+        writer.write_batch(batch)
 
 
 def _feature_array(features: Sequence[Array], columns: Columns) -> pa.Array:
@@ -190,7 +189,9 @@ def read_shard(path: Path, columns: Columns) -> Shard:
         batch = _only_batch(path, mapped, columns.schema())
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a shard here, got no such file") from None
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.EMFILE:
+            raise DatasetError(f"{path}: too many open files; raise the limit: ulimit -n") from None
         reason = str(error).partition("\n")[0]
         raise DatasetError(
             f"{path}: not a whole shard ({reason}); prepare the dataset again"
@@ -203,6 +204,8 @@ def read_shard(path: Path, columns: Columns) -> Shard:
         inner = inner.values
     # NumPy views the map itself, not Arrow's read-only buffer: torch takes writable memory alone.
     start = inner.buffers()[1].address - pa.py_buffer(mapped).address if len(inner) else 0
+    if not 0 <= start <= len(mapped):
+        raise DatasetError(f"{path}: expected an uncompressed shard; prepare the dataset again")
     values = np.frombuffer(mapped, columns.dtype, len(inner), start)
     shape = [-1 if width is None else width for width in columns.shape]
     values = values.reshape(shape if offsets is not None else (len(features), *shape))
@@ -220,6 +223,8 @@ def _only_batch(path: Path, mapped: mmap.mmap, schema: pa.Schema) -> pa.RecordBa
         )
     batch = reader.get_batch(0)
     batch.validate()
+    for column in batch.columns[:-1]:  # texts are read through their offsets: those must hold
+        column.validate(full=True)
     return batch
 
 

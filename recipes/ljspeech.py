@@ -18,9 +18,9 @@ def examples(corpus: Corpus, validation: int, test: int) -> Iterator[Example]:
     """Ids sorted; the last ``validation + test`` are held out, validation before test."""
     rows = sorted(_metadata(corpus.read_text("archive", f"{ROOT}/metadata.csv")))
     n_train = len(rows) - validation - test
-    if n_train < 1:
+    if min(validation, test) < 0 or n_train < 1:
         raise RecipeError(
-            f"ljspeech: {len(rows)} clips are too few to hold out {validation} + {test}; "
+            f"ljspeech: of {len(rows)} clips {validation} + {test} can't be held out; "
             "set smaller sizes in the manifest's protocol"
         )
     for i, (name, text, normalized) in enumerate(rows):

@@ -29,6 +29,8 @@ def examples(corpus: Corpus, validation: int) -> Iterator[Example]:
         if images != labels:
             raise RecipeError(f"mnist {part}: {images} images, but {labels} labels")
         digits = corpus.read(corpus.slice(f"{part}-labels", labels_at, labels))
+        if not 0 <= validation < images:
+            raise RecipeError(f"mnist: validation={validation}: expected 0 to {images - 1} images")
         for i, digit in enumerate(digits):
             held_out = part == "train" and i >= images - validation
             yield Example(

@@ -57,7 +57,8 @@ def test_formats_decode_as_soundfile_decodes_them(
     expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     assert rate == 16000
     assert samples.dtype == np.float32
-    np.testing.assert_array_equal(samples, expected)
+    # libvorbis rounds anew after the seek that tells its length: one unit of the last place.
+    np.testing.assert_allclose(samples, expected, atol=2e-7 if error else 0)
     if not error:
         np.testing.assert_allclose(samples, tone, atol=1 / 100)
 

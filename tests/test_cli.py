@@ -36,14 +36,14 @@ def test_every_help_ends_with_an_example(name: str) -> None:
 def test_the_examples_of_the_help_run_as_they_stand(
     tmp_path: Path, digits_dataset: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    """With an existing dataset in place of ``data/…``, for its hash is not known in advance."""
+    """With an existing dataset in place of what the shell would find for ``*``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, text in helps().items():
         if name in ("", "train"):
             continue  # the first is two others; training is shown on a corpus of real images
         line = text.rstrip().splitlines()[-1].strip()
-        arguments = [str(digits_dataset) if "…" in a else a for a in shlex.split(line)[1:]]
+        arguments = [str(digits_dataset) if "*" in a else a for a in shlex.split(line)[1:]]
         assert main(arguments) == 0, line
 
 

@@ -137,17 +137,46 @@ def test_spawned_workers_open_the_files_themselves(digits_dataset: Path) -> None
     _ = split[0]
     assert len(pickle.dumps(split)) < 5000
     spawned = torch.utils.data.DataLoader(
-        split,
-        batch_sampler=[[0, 1], [2]],
-        num_workers=1,
-        multiprocessing_context="spawn",
-        collate_fn=first_of,
+        split, batch_size=40, num_workers=1, multiprocessing_context="spawn"
     )
-    assert keys_of(spawned) == [[key for key, _ in stored(split)[:2]], [stored(split)[2][0]]]
+    keys = [key for key, _ in stored(split)]
+    assert keys_of(spawned) == [keys[:40], keys[40:80], keys[80:]]
 
 
-def first_of(batch: Any) -> Any:
-    return batch
+def test_torchs_own_loader_and_subset_take_a_split(digits_dataset: Path) -> None:
+    split = open_dataset(digits_dataset, key=True)["test"]
+    plain = next(iter(torch.utils.data.DataLoader(split, batch_size=4)))
+    ours = split.batch(range(4))
+    assert set(plain) == set(ours)
+    for name in ("features", "lengths", "sum"):
+        assert torch.equal(plain[name], ours[name])
+    part = torch.utils.data.Subset(split, [7, 3])
+    assert [item["key"] for item in part.__getitems__([0, 1])] == split.batch([7, 3])["key"]
+
+
+def test_indices_count_from_the_end_or_are_refused(phrases: Path) -> None:
+    split = open_dataset(phrases, key=True)["train"]
+    assert split.batch([-1, 0])["key"] == [split[5]["key"], split[0]["key"]]
+    for bad in ([6], [0, -7]):
+        with pytest.raises(IndexError, match="there are 6 examples"):
+            split.batch(bad)
+    assert split.batch([])["features"].shape == (0, 0, 40)
+
+
+def test_the_epoch_begins_with_iter(digits_dataset: Path) -> None:
+    split = open_dataset(digits_dataset, key=True)["test"]
+    loader = make_loader(split, 32, shuffle=True)
+    first, second = keys_of(loader), keys_of(loader)
+    loader.set_epoch(0)
+    a, b = iter(loader), iter(loader)
+    assert next(b)["key"] == second[0]
+    assert next(a)["key"] == first[0]
+
+
+def test_a_missing_split_has_a_default(digits_dataset: Path) -> None:
+    data = open_dataset(digits_dataset)
+    assert data.get("noise") is None
+    assert len(data.get("test")) == 100
 
 
 def test_batch_size_below_one_is_refused(digits_dataset: Path) -> None:

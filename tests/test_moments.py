@@ -3,11 +3,10 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.moments import bins_of, mean_and_std, merge, of_values
+from pipeline.moments import mean_and_std, merge, of_values
 
 RNG = np.random.default_rng(4)
 
@@ -30,18 +29,3 @@ def test_nothing_to_merge() -> None:
     merged = merge([of_values([], 2).to_dict()] * 2)
     assert merged
     assert mean_and_std(merged) == ([0.0, 0.0], [0.0, 0.0])
-
-
-@pytest.mark.parametrize(
-    ("dtype", "shape", "bins"),
-    [
-        ("float32", (101, 40), 40),
-        ("float16", (None, 80), 80),
-        ("float32", (None,), 1),
-        ("int16", (16000,), 1),
-        ("uint8", (28, 28), 1),
-        ("int64", (None,), 0),
-    ],
-)
-def test_bins(dtype: str, shape: tuple[int | None, ...], bins: int) -> None:
-    assert bins_of(dtype, shape) == bins

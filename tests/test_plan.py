@@ -93,13 +93,25 @@ def test_sizes_are_estimated_from_bytes(tmp_path: Path) -> None:
     assert fixed.nbytes == 10 * 32000 * 2
 
 
+REF = Ref("main", 0, 1)
+
+
 @pytest.mark.parametrize(
     ("stream", "message"),
     [
         ([], "found no example at all"),
         ([*examples(3), *examples(1)], "example k0: its key stands more than once"),
+        ([Example("a", "train", (), {})], "example a: expected at least one ref"),
+        (
+            [Example("a", "train", (REF,), {"word": "x", "n": 1.5})],
+            "label n: expected int, got 1.5",
+        ),
+        (
+            [*examples(2), Example("a", "train", (REF,), {"word": 3, "n": 1})],
+            "label word: expected str, got 3",
+        ),
         ([*examples(3, "dev")], "example k0: split 'dev': expected one of train, validation"),
-        ([Example("a", "train", (), {"n": 3})], "example a: the recipe declares a label word"),
+        ([Example("a", "train", (REF,), {"n": 3})], "example a: the recipe declares a label word"),
     ],
 )
 def test_examples_that_break_the_rules_are_named(

@@ -186,7 +186,7 @@ def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
     assert (done.rows, done.bad) == ({"train": 1}, 3)
     listed = json.loads((done.folder / NAME).read_text())["bad"]
     assert [clip["key"][-10:] for clip in listed].count("0_nohash_0") == 0
-    assert {"key", "source", "offset", "size", "reason"} == set(listed[0])
+    assert {"key", "split", "source", "offset", "size", "reason"} == set(listed[0])
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
         ({"params": "word=yes"}, UnknownNameError, "unknown parameter of protocol mini 'word'"),
         ({"params": "words=maybe"}, RecipeError, "no clip of the words maybe"),
         ({"engine": "warp"}, UnknownNameError, "unknown engine 'warp': expected one of local"),
-        ({"workers": 0}, UsageError, "workers=0: expected at least 1"),
+        ({"workers": 0}, UsageError, "workers=0: expected 1 to 1024"),
         ({"sources": {"v9": Path("x")}}, UnknownNameError, "unknown source of speech_commands"),
         ({"sources": {}}, SourceError, "--offline forbids a download"),
         ({"sources": {"v2": Path("/none")}}, SourceError, "expected a file, got none there"),
@@ -265,7 +265,9 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     usage = type("Usage", (), {"free": 100})()
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: usage)
-        with pytest.raises(OutputError, match="the shards need about 242,400 bytes, 100 are free"):
+        with pytest.raises(
+            OutputError, match="the shards need about 242,400 bytes more, 100 are free"
+        ):
             prepare_dataset(ask_commands())
 
     def full(*args: object) -> None:
@@ -297,3 +299,131 @@ def test_estimates_are_exact_once_the_archive_is_inflated(
     assert missing.download > 0
     assert missing.inflated is None
     assert missing.disk is None
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_shard_is_built_again(ask_commands: Ask, damage: str) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    expected = contents(folder)
+    shard = folder / "train-00000-of-00001.arrow"
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-1])
+    assert not prepare_dataset(ask_commands()).up_to_date
+    assert contents(folder) == expected
+
+
+def test_fewer_bad_clips_or_other_promises_are_not_up_to_date(ask_broken: Ask) -> None:
+    prepare_dataset(ask_broken(max_bad=3))
+    assert prepare_dataset(ask_broken(max_bad=3)).up_to_date
+    with pytest.raises(BuildError, match="3 bad clips, 0 allowed"):
+        prepare_dataset(ask_broken())
+
+
+OWN_RECIPE = """
+from pipeline.recipe import Recipe
+from pipeline.records import Example
+import numpy as np
+def examples(corpus):
+    for i in range(corpus.size("main")):
+        yield Example(f"k{{i}}", "train", (corpus.slice("main", i, 1),), {{"n": {label}}})
+def load(pieces, audio):
+    {load}
+RECIPE = Recipe("mine", 1, {{"n": "int"}}, ("tokens",), examples, load)
+"""
+GOOD_LOAD = "return np.frombuffer(pieces[0].data, np.uint8).astype(np.int64) % 10"
+
+
+@pytest.fixture
+def own(tmp_path: Path, cache: Path) -> Callable[..., Request]:
+    """``own(label, load)`` writes a recipe of the given code beside a corpus of 100 bytes."""
+    data = tmp_path / "mine.bin"
+    data.write_bytes(bytes(range(100)))
+    write_manifest(tmp_path / "mine.toml", "mine", {"main": data}, {"train": 100})
+
+    def ask(label: str = "i", load: str = GOOD_LOAD, **changes: object) -> Request:
+        code = tmp_path / "mine.py"
+        code.write_text(OWN_RECIPE.format(label=label, load=load))
+        fixed = {"out": tmp_path / "out", "cache": cache, "sources": {"main": data}}
+        return Request(str(code), engine="serial", **(fixed | changes))  # type: ignore[arg-type]
+
+    return ask
+
+
+def test_what_an_edited_recipe_left_is_never_mixed_in(own: Callable[..., Request]) -> None:
+    folder = prepare_dataset(own()).folder
+    (folder / NAME).unlink()  # as if the run had been interrupted before its end
+    again = prepare_dataset(own(label="1000 + i")).folder
+    from pipeline.loader import open_dataset
+
+    split = open_dataset(again, key=True)["train"]
+    assert all(split[i]["n"] == 1000 + int(split[i]["key"][1:]) for i in range(100))
+
+
+def test_a_recipe_that_fails_is_one_line(own: Callable[..., Request]) -> None:
+    with pytest.raises(RecipeError, match=r"recipe mine: load failed on k\d+: ZeroDivisionError"):
+        prepare_dataset(own(load="1 / 0"))
+    with pytest.raises(RecipeError, match="recipe mine: examples failed: NameError"):
+        prepare_dataset(own(label="nothing"))
+
+
+def test_params_and_roles_that_do_not_fit_the_recipe_are_named(
+    own: Callable[..., Request], tmp_path: Path
+) -> None:
+    request = own()
+    manifest = tmp_path / "mine.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("[protocols.mini]", "[protocols.mini]\nparams.x = 1"))
+    with pytest.raises(RecipeError, match="params do not fit its examples"):
+        prepare_dataset(request)
+    manifest.write_text(text.replace("sources.main =", "sources.mian ="))
+    with pytest.raises(RecipeError, match="in the role 'main'; the protocol gives mian"):
+        prepare_dataset(request)
+
+
+def test_a_changed_inflated_copy_is_not_trusted(ask_commands: Ask, tmp_path: Path) -> None:
+    cold = tmp_path / "cold"
+    expected = contents(prepare_dataset(ask_commands(cache=cold)).folder)
+    (plain,) = (cold / "inflated").glob("*.plain")
+    data = bytearray(plain.read_bytes())
+    data[100_000:100_004] = b"evil"
+    plain.write_bytes(data)
+    again = prepare_dataset(ask_commands(cache=cold, out=tmp_path / "again"))
+    assert contents(again.folder) == expected
+
+
+def test_values_are_taken_as_well_as_texts(ask_commands: Ask) -> None:
+    from pipeline import Audio, LogMel
+
+    by_text = ask_commands(features="log_mel:n_mels=40", audio="duration=0.5", params="words=yes")
+    by_value = ask_commands(
+        features=LogMel.at(16000, n_mels=40),
+        audio=Audio(16000, 0.5),
+        params={"words": ["yes"]},
+    )
+    assert prepare_dataset(by_value).folder == prepare_dataset(by_text).folder
+    with pytest.raises(FeatureError, match="for 8000 Hz, but the audio is 16000 Hz"):
+        prepare_dataset(ask_commands(features=LogMel.at(8000, n_mels=40)))
+
+
+def test_resampled_waveforms_are_float32(ask_commands: Ask) -> None:
+    for audio, dtype in (
+        ("", "int16"),
+        ("duration=none", "int16"),
+        ("sample_rate=8000", "float32"),
+    ):
+        folder = prepare_dataset(ask_commands(features="waveform", audio=audio)).folder
+        assert open_sealed(folder).columns.dtype == dtype
+
+
+def test_two_runs_at_once_do_not_harm_each_other(ask_commands: Ask, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = contents(prepare_dataset(ask_commands()).folder)
+    for attempt in range(3):
+        request = ask_commands(out=tmp_path / f"both{attempt}")
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(prepare_dataset, [request, request]))
+        assert sorted(d.up_to_date for d in done) == [False, True]
+        assert contents(done[0].folder) == expected

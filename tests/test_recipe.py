@@ -190,7 +190,7 @@ def test_ljspeech_holds_out_the_last_ids(tmp_path: Path, end: str) -> None:
         "text": 'Dr. "LJ001-0001"',
         "normalized_text": 'Doctor "LJ001-0001"',
     }
-    with pytest.raises(RecipeError, match=r"10 clips are too few to hold out 3 \+ 7"):
+    with pytest.raises(RecipeError, match=r"of 10 clips 3 \+ 7 can't be held out"):
         list(recipe_module("ljspeech").examples(corpus, validation=3, test=7))
 
 

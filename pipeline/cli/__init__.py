@@ -15,9 +15,7 @@ from pipeline.errors import ShardwellError, UsageError
 COMMANDS = (show.add_list, show.add_info, show.add_features, prepare.add, verify.add, train.add)
 EXAMPLE = """\
 example:
-  shardwell prepare mnist
-  shardwell train data/mnist/standard-pixels-…
-"""
+  shardwell prepare digit_sum"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,20 +34,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     top = argparse.ArgumentParser(
         prog="shardwell",
-        description="Prepare a corpus once, load it at memory speed, publish it.",
+        description="Prepare a corpus once, load it at memory speed.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action=_Version, help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; looked up only when asked for, which keeps the help fast."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        import importlib.metadata
+
+        print(f"shardwell {importlib.metadata.version('shardwell')}")
+        parser.exit()
 
 
 def _fail(message: str, code: int) -> int:

@@ -32,16 +32,17 @@ def add(commands: Any) -> None:
         "--audio", default="", metavar="key=value,…", help="audio handling, as duration=none"
     )
     what.add_argument(
-        "--params", default="", metavar="key=value,…", help="change the protocol's parameters"
+        "--params",
+        default="",
+        metavar="key=value,…",
+        help="change the protocol's parameters, as words=yes+no",
     )
     where = parser.add_argument_group("where")
-    where.add_argument(
-        "--out", type=Path, default=Path("data"), metavar="ROOT", help="default data"
-    )
+    where.add_argument("--out", type=_folder, default="data", metavar="ROOT", help="default data")
     where.add_argument(
         "--cache",
-        type=Path,
-        default=Path("~/.cache/shardwell"),
+        type=_folder,
+        default="~/.cache/shardwell",
         metavar="DIR",
         help="downloads and inflated archives (default ~/.cache/shardwell)",
     )
@@ -63,6 +64,12 @@ def add(commands: Any) -> None:
     how.add_argument("--dry-run", action="store_true", help="only say what it would take")
     how.add_argument("--quiet", action="store_true", help="no bars")
     text.add_json(parser)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got nothing")
+    return Path(text).expanduser()
 
 
 def run(args: argparse.Namespace) -> int:

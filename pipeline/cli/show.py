@@ -88,9 +88,13 @@ def run_info(args: argparse.Namespace) -> int:
         print(f"  {protocol.name:<13} {protocol.about}")
         print(f"  {'':<13} {text.splits(protocol.splits)}")
         if protocol.params:
-            params = ", ".join(f"{k}={v}" for k, v in protocol.params.items())
-            print(f"  {'':<13} params: {params}")
+            print(f"  {'':<13} --params {','.join(_param(*p) for p in protocol.params.items())}")
     return 0
+
+
+def _param(name: str, value: Any) -> str:
+    """A parameter as ``--params`` reads it."""
+    return f"{name}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def run_features(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """``shardwell train``: train a model on a dataset."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ def add(commands: Any) -> None:
         commands,
         "train",
         "train a model on a dataset and tell its accuracy",
-        "shardwell train data/mnist/standard-pixels-… --epochs 2",
+        "shardwell train data/mnist/standard-pixels-* --epochs 2",
         run,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a sealed dataset")
@@ -38,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
         lr=args.lr,
         seed=args.seed,
     )
-    for step in train(args.folder, settings):
+    for step in train(args.folder, settings, progress=not args.json):
         if args.json:
-            text.print_json(vars(step))
+            print(json.dumps(vars(step)), flush=True)  # a line each, for it goes on for long
         elif isinstance(step, Epoch):
             validation = "" if step.validation is None else f" · validation {step.validation:.3f}"
             losses = f"loss {step.loss:.4f} · train {step.train:.3f}{validation}"

@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
         commands,
         "verify",
         "re-hash every shard of a dataset, check its columns and counts",
-        "shardwell verify data/digit_sum/len-10-tokens-…",
+        "shardwell verify data/digit_sum/len-10-tokens-*",
         run,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a sealed dataset")
@@ -31,7 +31,12 @@ def run(args: argparse.Namespace) -> int:
     sealed = open_sealed(args.folder)
     total = sum(shard.bytes for shards in sealed.splits.values() for shard in shards)
     with tqdm(
-        total=total, desc="verifying", unit="B", unit_scale=True, leave=False, disable=args.json
+        total=total,
+        desc="verifying",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=True if args.json else None,
     ) as bar:
         problems = verify(args.folder, bar.update)
     rows = {split: sealed.rows(split) for split in sealed.splits}

@@ -49,6 +49,11 @@ class Feature(Protocol):
         """What a stored 1 stands for: the loader multiplies integers with it."""
         ...
 
+    @property
+    def bins(self) -> int:
+        """How many means and variances a dataset of it has: one per column, one, or none."""
+        ...
+
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """The shape of one example's features; ``None`` where the length is open."""
         ...

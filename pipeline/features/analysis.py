@@ -14,6 +14,7 @@ Doubles = npt.NDArray[np.float64]
 WINDOWS = ("hann", "povey")
 EDGES = ("reflect", "zeros", "same", "snip")
 PRECISIONS = ("float32", "float64")
+LONGEST = 1 << 17  # 3 s at 44.1 kHz: beyond it, the tables of filters fill the memory
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ class Analysis:
             ("hop_length", self.hop_length >= 1, "at least 1 sample"),
             ("win_length", self.win_length >= 2, "at least 2 samples"),
             ("n_fft", self.n_fft >= self.win_length, f"win_length={self.win_length} or more"),
-            ("gain", self.gain > 0, "a positive factor"),
-            ("dither", self.dither >= 0, "0 or more"),
+            ("n_fft", self.n_fft <= LONGEST, f"at most {LONGEST}"),
+            ("gain", 0 < self.gain < np.inf, "a positive factor"),
+            ("dither", 0 <= self.dither < np.inf, "0 or more"),
             ("dither_seed", self.dither_seed >= 0, "0 or more"),
             ("preemphasis", 0 <= self.preemphasis <= 1, "0 to 1"),
-            ("magnitude_floor", self.magnitude_floor >= 0, "0 or more"),
+            ("magnitude_floor", 0 <= self.magnitude_floor < np.inf, "0 or more"),
         )
         for name, holds, expected in bounds:
             if not holds:

@@ -41,8 +41,8 @@ class MelBank:
             if getattr(self, name) not in names:
                 got = getattr(self, name)
                 raise FeatureError(f"{name}={got}: expected one of {', '.join(names)}")
-        if self.n_mels < 1:
-            raise FeatureError(f"n_mels={self.n_mels}: expected at least 1")
+        if not 1 <= self.n_mels <= 1024:
+            raise FeatureError(f"n_mels={self.n_mels}: expected 1 to 1024")
 
 
 def hz_to_mel(hertz: Doubles, scale: str) -> Doubles:

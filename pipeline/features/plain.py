@@ -21,6 +21,7 @@ class Waveform:
 
     kind: ClassVar[str] = "waveform"
     version: ClassVar[int] = 1
+    bins: ClassVar[int] = 1
 
     sample_rate: int
     dtype: str = "int16"
@@ -66,9 +67,15 @@ class Pixels:
     version: ClassVar[int] = 1
     dtype: ClassVar[str] = "uint8"
     step: ClassVar[float] = 1 / 255
+    bins: ClassVar[int] = 1
 
     height: int = 28
     width: int = 28
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            if not 1 <= getattr(self, name) < 1 << 16:
+                raise FeatureError(f"{name}={getattr(self, name)}: expected 1 to 65535 pixels")
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(height, width)"""
@@ -92,8 +99,13 @@ class Tokens:
     version: ClassVar[int] = 1
     dtype: ClassVar[str] = "int64"
     step: ClassVar[float] = 1.0
+    bins: ClassVar[int] = 0
 
     vocabulary: int = 10
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 1:
+            raise FeatureError(f"vocabulary={self.vocabulary}: expected at least 1")
 
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(length,), open"""

@@ -36,10 +36,13 @@ class Log:
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise FeatureError(f"base={self.base}: expected one of {', '.join(BASES)}")
-        if not self.floor > 0:
+        if not 0 < self.floor < np.inf:
             raise FeatureError(f"floor={self.floor}: expected a positive energy")
-        if self.top is not None and not self.top > 0:
+        if self.top is not None and not 0 < self.top < np.inf:
             raise FeatureError(f"top={self.top}: expected a positive range below the peak, or none")
+        for name in ("shift", "factor"):
+            if not np.isfinite(getattr(self, name)):
+                raise FeatureError(f"{name}={getattr(self, name)}: expected a number")
 
     def apply(self, energies: Values) -> Values:
         """(batch, frames, bins) → the same shape; the argument is used up."""

@@ -81,6 +81,11 @@ class Spectrogram:
         """The NumPy name of the stored type."""
         return self.finish.dtype
 
+    @property
+    def bins(self) -> int:
+        """Columns of the features."""
+        return int(self.shape(None)[1] or 0)
+
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(frames, bins) of a clip of that many samples; ``None`` where the length is open."""
         return _shape(self.analysis, n_samples, self.analysis.n_bins, self.finish)
@@ -124,6 +129,11 @@ class LogMel:
         """The NumPy name of the stored type."""
         return self.finish.dtype
 
+    @property
+    def bins(self) -> int:
+        """Columns of the features."""
+        return int(self.shape(None)[1] or 0)
+
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(frames, bins) of a clip of that many samples; ``None`` where the length is open."""
         return _shape(self.analysis, n_samples, self.bank.n_mels + self.energy, self.finish)
@@ -165,7 +175,7 @@ class Mfcc:
             raise FeatureError(
                 f"n_mfcc={self.n_mfcc}: expected 1 to n_mels={self.bank.n_mels} coefficients"
             )
-        if self.lifter < 0:
+        if not 0 <= self.lifter < np.inf:
             raise FeatureError(f"lifter={self.lifter}: expected 0 (none) or more")
 
     @classmethod
@@ -187,6 +197,11 @@ class Mfcc:
         """The NumPy name of the stored type."""
         return self.finish.dtype
 
+    @property
+    def bins(self) -> int:
+        """Columns of the features."""
+        return int(self.shape(None)[1] or 0)
+
     def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
         """(frames, n_mfcc) of a clip of that many samples; ``None`` where the length is open."""
         return _shape(self.analysis, n_samples, self.n_mfcc, self.finish)
@@ -202,13 +217,18 @@ class Mfcc:
 
 
 def _check_rate(sample_rate: int) -> None:
-    if sample_rate < 100:
-        raise FeatureError(f"sample_rate={sample_rate}: expected at least 100 Hz")
+    if not 1_000 <= sample_rate <= 1_000_000:
+        raise FeatureError(f"sample_rate={sample_rate}: expected 1,000 to 1,000,000 Hz")
 
 
 def _shape(
     analysis: Analysis, n_samples: int | None, bins: int, finish: Finish
 ) -> tuple[int | None, ...]:
+    if n_samples is not None and n_samples < analysis.shortest:
+        raise FeatureError(
+            f"clips of {n_samples} samples: expected at least {analysis.shortest} for "
+            f"n_fft={analysis.n_fft}, edges={analysis.edges}"
+        )
     frames = None if n_samples is None else analysis.frames(n_samples)
     return frames, bins * (1 + finish.deltas)
 

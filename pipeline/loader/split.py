@@ -49,6 +49,10 @@ class Dataset(Mapping[str, "Split"]):
             raise unknown_name(f"split of {self.sealed.folder}", split, self.sealed.splits)
         return Split(self.sealed, split, *self._options)
 
+    def get(self, split: str, default: Any = None) -> Any:
+        """The split, or ``default`` where the dataset has none of that name."""
+        return self[split] if split in self.sealed.splits else default
+
     def __contains__(self, split: object) -> bool:
         return split in self.sealed.splits
 
@@ -90,44 +94,60 @@ class Split(torch.utils.data.Dataset[Item]):
         ``features`` is a tensor that views the mapped file where the stored type is the served one
         (float32 and int64), else a converted copy; ``lengths`` its first dimension.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name}[{index}]: there are {len(self)} examples")
-        number, row = self._find(index % len(self))
-        shard = self._shard(number)
+        (place,) = self._places([index])
+        shard, row = self._shard(int(place[0])), int(place[1])
         features = self._served(shard.features(row))
         item: Item = {"features": torch.from_numpy(features), "lengths": len(features)}
         for name, column in shard.labels.items():
             item[name] = column[row].as_py()
         return item | ({"key": shard.keys[row].as_py()} if self._key else {})
 
-    def __getitems__(self, indices: Indices) -> Batch:
-        """A whole batch, gathered in one go: see ``batch``."""
-        return self.batch(indices)
+    def __getitems__(self, indices: Indices) -> list[Item]:
+        """Several examples for torch's own ``DataLoader``: their features view one gathered batch.
+
+        ``make_loader`` takes the batch itself, which saves taking it apart and collating it again.
+        """
+        batch = self.batch(indices)
+        rows = range(len(batch["lengths"]))
+        items = [{name: column[i] for name, column in batch.items()} for i in rows]
+        for item in items:
+            item["features"] = item["features"][: item["lengths"]]
+        return items
 
     def batch(self, indices: Indices) -> Batch:
         """The examples at ``indices``, in their order, padded with zeros at the end.
 
         Returns:
             ``features`` (B, T, …) float32 (int64 for tokens), ``lengths`` (B,) int64, class and
-            integer labels (B,) int64, text labels a list of B texts.
+            integer labels (B,) int64, float labels (B,) float32, text labels a list of B texts.
+
+        Raises:
+            IndexError: an index outside -len to len - 1.
         """
-        wanted = np.asarray(indices, np.int64)
-        numbers = np.searchsorted(self._ends, wanted, side="right")
-        rows = wanted - np.concatenate([[0], self._ends])[numbers]
-        shards = [self._shard(int(n)) for n in numbers]
-        examples = [shard.features(int(row)) for shard, row in zip(shards, rows, strict=True)]
+        places = self._places(indices)
+        shards = [self._shard(int(number)) for number, _ in places]
+        rows = [int(row) for _, row in places]
+        examples = [shard.features(row) for shard, row in zip(shards, rows, strict=True)]
         lengths = torch.tensor([len(e) for e in examples], dtype=torch.int64)
         batch: Batch = {"features": self._padded(examples), "lengths": lengths}
         for name, kind in self.sealed.columns.labels.items():
-            column = [s.labels[name][int(r)].as_py() for s, r in zip(shards, rows, strict=True)]
-            batch[name] = column if kind == "text" else torch.tensor(column)
+            column = [s.labels[name][r].as_py() for s, r in zip(shards, rows, strict=True)]
+            dtype = torch.float32 if kind == "float" else torch.int64
+            batch[name] = column if kind == "text" else torch.tensor(column, dtype=dtype)
         if self._key:
-            batch["key"] = [s.keys[int(r)].as_py() for s, r in zip(shards, rows, strict=True)]
+            batch["key"] = [s.keys[r].as_py() for s, r in zip(shards, rows, strict=True)]
         return batch
 
-    def _find(self, index: int) -> tuple[int, int]:
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        return number, index - (int(self._ends[number - 1]) if number else 0)
+    def _places(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """(n, 2): the shard's number and the row in it, of every index."""
+        wanted = np.asarray(indices, np.int64).reshape(-1)
+        outside = (wanted < -len(self)) | (wanted >= len(self))
+        if outside.any():
+            raise IndexError(f"{self.name}[{wanted[outside][0]}]: there are {len(self)} examples")
+        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        numbers = np.searchsorted(self._ends, wanted, side="right")
+        firsts = np.concatenate([[0], self._ends])[numbers]
+        return np.stack([numbers, wanted - firsts], axis=1)
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

@@ -54,7 +54,7 @@ def estimate(request: Request) -> Estimate:
     for role, source in resolved.sources.items():
         if role in files:
             continue
-        found = at_hand(source, resolved.cache, request.sources.get(source.name), request.progress)
+        found = at_hand(source, resolved.cache, resolved.given(source), request.progress)
         if found is None:
             download += source.bytes or 0
         else:

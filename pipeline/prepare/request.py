@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audio import Audio
+from pipeline.dataset import FORMAT
 from pipeline.engines import ENGINES
-from pipeline.errors import FeatureError, OutputError, RecipeError, UsageError, unknown_name
-from pipeline.features import Feature, parse, parse_options, to_dict
+from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
+from pipeline.features import Feature, Waveform, parse, parse_options, to_dict
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
 from pipeline.recipe import Recipe, load_recipe
@@ -16,7 +17,7 @@ from pipeline.recipe_files import locate
 from pipeline.shard import Columns
 
 CACHE = Path("~/.cache/shardwell")
-FORMAT = 1
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,11 @@ class Request:
 
     Attributes:
         recipe: a recipe's name, or the path of its ``.py`` file.
-        features, audio, params: as on the command line: ``"mfcc:n_mels=40"``, ``"duration=none"``,
-            ``"length=50,k=3"``; lists in params are joined with ``+``.
+        features: a feature like ``Mfcc.at(16000)``, or as on the command line,
+            ``"mfcc:n_mels=40"``.
+        audio: an ``Audio``, or the changes to the recipe's own, ``"duration=none"``.
+        params: changes to the protocol's, by name, or ``"length=50,k=3"``; lists are joined
+            with ``+``.
         manifest: another manifest (a mirror, a subset).
         sources: source name → a file already at hand.
         workers: processes of the engine; ``None`` takes one per core.
@@ -35,13 +39,13 @@ class Request:
 
     recipe: str
     protocol: str | None = None
-    features: str | None = None
-    audio: str = ""
-    params: str = ""
-    out: Path = Path("data")
-    cache: Path = CACHE
-    manifest: Path | None = None
-    sources: Mapping[str, Path] = field(default_factory=dict)
+    features: str | Feature | None = None
+    audio: str | Audio = ""
+    params: str | Mapping[str, Param] = ""
+    out: str | Path = "data"
+    cache: str | Path = CACHE
+    manifest: str | Path | None = None
+    sources: Mapping[str, str | Path] = field(default_factory=dict)
     engine: str = "local"
     workers: int | None = None
     max_bad: int = 0
@@ -73,6 +77,11 @@ class Resolved:
         """Role → source, as the protocol wants them."""
         return {role: self.manifest.sources[name] for role, name in self.protocol.sources.items()}
 
+    def given(self, source: Source) -> Path | None:
+        """The file at hand that the request names for a source."""
+        path = self.request.sources.get(source.name)
+        return None if path is None else Path(path)
+
     def declaration(self, hashes: Mapping[str, str]) -> dict[str, Any]:
         """Everything that decides the dataset's bytes; ``hashes`` is role → sha256 (hex)."""
         return {
@@ -88,7 +97,7 @@ class Resolved:
     def folder(self, declaration: Mapping[str, Any]) -> Path:
         """``<out>/<recipe>/<protocol>-<kind>-<fingerprint>``"""
         name = f"{self.protocol.name}-{self.feature.kind}-{fingerprint(declaration)}"
-        return self.request.out / self.recipe.name / name
+        return Path(self.request.out) / self.recipe.name / name
 
 
 def resolve(request: Request) -> Resolved:
@@ -100,11 +109,11 @@ def resolve(request: Request) -> Resolved:
     """
     if request.engine not in ENGINES:
         raise unknown_name("engine", request.engine, ENGINES)
-    if request.workers is not None and request.workers < 1:
-        raise UsageError(f"workers={request.workers}: expected at least 1")
+    if request.workers is not None and not 1 <= request.workers <= MOST_WORKERS:
+        raise UsageError(f"workers={request.workers}: expected 1 to {MOST_WORKERS}")
     place = locate(request.recipe)
     recipe = load_recipe(place.code)
-    manifest = load_manifest(request.manifest or place.manifest)
+    manifest = load_manifest(Path(request.manifest or place.manifest))
     if manifest.name != recipe.name:
         raise UsageError(
             f"the manifest is for {manifest.name!r}, but the recipe is {recipe.name!r}"
@@ -130,37 +139,32 @@ def resolve(request: Request) -> Resolved:
         audio=audio,
         feature=feature,
         columns=columns,
-        cache=request.cache.expanduser(),
+        cache=Path(request.cache).expanduser(),
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Raise OutputError if the folder can't be this dataset's: something else is there."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise OutputError(f"{place}: expected a directory, got a file; choose another --out")
-    if not folder.exists():
-        return
-    for entry in folder.iterdir():
-        if entry.name.startswith(".") or entry.suffix in (".arrow", ".json"):
-            continue
-        raise OutputError(
-            f"{folder}: holds {entry.name}, which is no part of a dataset; "
-            "move it away or choose another --out"
-        )
-
-
-def _audio(text: str, recipe: Recipe) -> Audio | None:
+def _audio(given: str | Audio, recipe: Recipe) -> Audio | None:
     if recipe.audio is None:
-        if text:
-            raise UsageError(f"audio {text!r}: the data of {recipe.name} is not audio")
+        if given:
+            raise UsageError(f"audio {given!r}: the data of {recipe.name} is not audio")
         return None
-    return replace(recipe.audio, **parse_options(text, Audio, "audio"))
+    if isinstance(given, Audio):
+        return given
+    return replace(recipe.audio, **parse_options(given, Audio, "audio"))
 
 
-def _feature(text: str | None, recipe: Recipe, audio: Audio | None) -> Feature:
-    name = text or recipe.features[0]
-    feature = parse(name, audio.sample_rate if audio else None)
+def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -> Feature:
+    if given is None or isinstance(given, str):
+        feature = parse(given or recipe.features[0], audio.sample_rate if audio else None)
+        if isinstance(feature, Waveform) and "dtype=" not in (given or "") and audio:
+            feature = replace(feature, dtype=_waveform_dtype(audio, recipe))
+    else:
+        feature = given
+        rate = getattr(feature, "sample_rate", None)
+        if audio and rate not in (None, audio.sample_rate):
+            raise FeatureError(
+                f"features {feature.kind}: for {rate} Hz, but the audio is {audio.sample_rate} Hz"
+            )
     if feature.kind not in recipe.features:
         raise FeatureError(
             f"features {feature.kind}: {recipe.name} gives {', '.join(recipe.features)}"
@@ -168,21 +172,35 @@ def _feature(text: str | None, recipe: Recipe, audio: Audio | None) -> Feature:
     return feature
 
 
-def _params(text: str, protocol: Protocol) -> dict[str, Param]:
-    """Read ``key=value,…`` by the types of the protocol's own values."""
-    changed: dict[str, Param] = {}
-    for item in filter(None, text.split(",")):
-        key, _, value = item.partition("=")
+def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
+    """16-bit samples stay so where nothing but their number is changed."""
+    own = recipe.audio
+    return "int16" if own and replace(audio, duration=own.duration) == own else "float32"
+
+
+def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, Param]:
+    """The changed parameters; ``key=value,…`` is read by the types of the protocol's own."""
+    if isinstance(given, str):
+        items = [item.partition("=") for item in given.split(",") if item]
+        given = {key: _param(protocol, key, value, bool(is_)) for key, is_, value in items}
+    for key in given:
         if key not in protocol.params:
             raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
-        own = protocol.params[key]
-        try:
-            changed[key] = _like(own, value)
-        except (ValueError, KeyError):
-            raise UsageError(
-                f"parameter {key}: expected a {type(own).__name__} like {own!r}, got {value!r}"
-            ) from None
-    return changed
+    return dict(given)
+
+
+def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:
+    if key not in protocol.params:
+        raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
+    own = protocol.params[key]
+    try:
+        if not has_value:
+            raise ValueError
+        return _like(own, text)
+    except (ValueError, KeyError):
+        raise UsageError(
+            f"parameter {key}: expected a {type(own).__name__} like {own!r}, got {text!r}"
+        ) from None
 
 
 def _like(own: Param, text: str) -> Param:

@@ -1,31 +1,47 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
-import errno
+import inspect
 import json
+import logging
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from pipeline.archive import Opened, open_source
-from pipeline.build import Job, build, write_json
-from pipeline.dataset import NAME, seal
+from pipeline.build import Job, build
+from pipeline.dataset import NAME, open_sealed, seal
 from pipeline.engines import ENGINES
-from pipeline.errors import BuildError, OutputError, RecipeError, unknown_name
-from pipeline.fetch import Verified, fetch, generate
+from pipeline.errors import (
+    DatasetError,
+    OutputError,
+    RecipeError,
+    ShardwellError,
+    unknown_name,
+)
+from pipeline.fetch import Verified, byte_bar, fetch, generate, quiet
+from pipeline.files import write_json
 from pipeline.manifest import Source
 from pipeline.plan import Plan, write_plan
-from pipeline.prepare.request import Request, Resolved, check_folder, resolve, source_key
-from pipeline.recipe import Corpus
+from pipeline.prepare.checks import (
+    check_bad_clips,
+    check_folder,
+    check_promises,
+    check_space,
+    disk_errors_in_one_line,
+)
+from pipeline.prepare.request import Request, Resolved, resolve, source_key
+from pipeline.recipe import Corpus, Recipe
+from pipeline.records import Example
 
-PLAN_NAME = ".plan.arrow"
-BAD_CLIPS_SHOWN = 20
+PLAN_NAME = ".plan.arrow"  # removed when the dataset is sealed
+LOG = logging.getLogger(__name__)
 PRELOAD = ("pipeline.build",)
 
 
@@ -46,7 +62,7 @@ def prepare_dataset(request: Request) -> Prepared:
         ShardwellError: see ``pipeline/errors.py``; what was finished before stays for the next run.
     """
     resolved = resolve(request)
-    with _no_space_is_one_line(request.out):
+    with disk_errors_in_one_line():
         files = generated_files(resolved)
         hashes = {
             role: files[role].sha256 if role in files else str(source.sha256)
@@ -54,27 +70,69 @@ def prepare_dataset(request: Request) -> Prepared:
         }
         declaration = resolved.declaration(hashes)
         folder = resolved.folder(declaration)
-        if (folder / NAME).exists():
-            return _found(folder, declaration)
+        found = _found(resolved, declaration, folder)
+        if found:
+            return found
         check_folder(folder)
-        files |= _outside_files(resolved, skip=files)
-        return _build(resolved, declaration, folder, files)
+        with _one_at_a_time(folder):
+            found = _found(resolved, declaration, folder)  # the run that we waited for made it
+            if found:
+                return found
+            (folder / NAME).unlink(missing_ok=True)  # its shards are damaged: build them again
+            files |= _outside_files(resolved, skip=files)
+            return _build(resolved, declaration, folder, files)
 
 
-def _found(folder: Path, declaration: Mapping[str, Any]) -> Prepared:
-    """The dataset that is there already."""
+def _found(resolved: Resolved, declaration: Mapping[str, Any], folder: Path) -> Prepared | None:
+    """The dataset that is there already and whole, if there is one.
+
+    Raises:
+        OutputError: its ``dataset.json`` describes something else.
+        BuildError: it is not what this request asks for: more bad clips, other promises.
+    """
     try:
         info = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        same = {key: info[key] for key in declaration} == json.loads(json.dumps(declaration))
-        rows = {split: sum(s["rows"] for s in shards) for split, shards in info["splits"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        info = None
+    declared = json.loads(json.dumps(declaration))
+    if not isinstance(info, dict) or {key: info.get(key) for key in declared} != declared:
         raise OutputError(
             f"{folder / NAME}: describes another dataset or is damaged; "
             "move the directory away and run again"
         )
-    return Prepared(folder, rows, len(info["bad"]), up_to_date=True)
+    try:
+        sealed = open_sealed(folder)
+    except DatasetError:
+        return None  # a shard is missing or cut short
+    check_bad_clips(info["bad"], resolved.request.max_bad)
+    rows = {split: sealed.rows(split) for split in sealed.splits}
+    for clip in info["bad"]:  # a promise is of examples, whether they could be used or not
+        rows[clip["split"]] += 1
+    check_promises(resolved, rows)
+    return _prepared(folder, info, up_to_date=True)
+
+
+def _prepared(folder: Path, info: Mapping[str, Any], up_to_date: bool) -> Prepared:
+    rows = {split: sum(s["rows"] for s in shards) for split, shards in info["splits"].items()}
+    return Prepared(folder, rows, len(info["bad"]), up_to_date)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a dataset's lock; a second run waits for the first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        LOG.warning("%s: another run is building it; waiting for its end", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def generated_files(resolved: Resolved) -> dict[str, Verified]:
@@ -102,7 +160,7 @@ def _outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str
         role: fetch(
             source,
             resolved.cache,
-            request.sources.get(source.name),
+            resolved.given(source),
             request.offline,
             request.progress,
         )
@@ -124,7 +182,7 @@ def _build(
         opened = open_all(resolved, files)
         folder.mkdir(parents=True, exist_ok=True)
         plan = make_plan(resolved, opened, folder / PLAN_NAME)
-        _check_space(folder, plan)
+        check_space(folder, plan)
         job = Job(
             folder=folder.resolve(),
             plan=plan.path.resolve(),
@@ -147,14 +205,7 @@ def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Ope
     for role, file in files.items():
         name = resolved.sources[role].name
         total = file.path.stat().st_size
-        with tqdm(
-            total=total,
-            desc=f"opening {file.path.name}",
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=not resolved.request.progress,
-        ) as bar:
+        with byte_bar(f"opening {file.path.name}", total, resolved.request.progress) as bar:
             opened[role] = open_source(name, file.path, file.sha256, resolved.cache, bar.update)
     return opened
 
@@ -166,28 +217,33 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
         BuildError: a split has another number of examples than the protocol promises.
     """
     recipe = resolved.recipe
-    examples = recipe.examples(Corpus(opened), **resolved.params)
     try:
-        plan = write_plan(path, examples, recipe.labels, resolved.feature, resolved.audio)
+        inspect.signature(recipe.examples).bind(None, **resolved.params)
     except TypeError as error:
-        # The one way a manifest's params can clash with a recipe's signature.
-        raise RecipeError(f"recipe {recipe.name}: examples({resolved.params}): {error}") from error
-    for split, promised in resolved.promised.items():
-        found = plan.rows.get(split, 0)
-        if promised is not None and found != promised:
-            raise BuildError(
-                f"{recipe.name} {resolved.protocol.name}: {split} should hold {promised:,} "
-                f"examples, got {found:,}; a subset needs a manifest of its own (--manifest)"
-            )
+        raise RecipeError(
+            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
+        ) from None
+    examples = _examples(recipe, Corpus(opened), resolved.params)
+    plan = write_plan(path, examples, recipe.labels, resolved.feature, resolved.audio)
+    check_promises(resolved, plan.rows)
     return plan
+
+
+def _examples(recipe: Recipe, corpus: Corpus, params: Mapping[str, Any]) -> Iterator[Example]:
+    """The recipe's examples; what its code may raise becomes one line."""
+    try:
+        yield from recipe.examples(corpus, **params)
+    except ShardwellError:
+        raise
+    except Exception as error:  # whatever a stranger's recipe may raise
+        what = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"recipe {recipe.name}: examples failed: {what}") from error
 
 
 def _seal(resolved: Resolved, declaration: Mapping[str, Any], folder: Path, plan: Plan) -> Prepared:
     """Merge the sidecars into ``dataset.json``, unless too many clips are bad."""
     sidecars = [json.loads((folder / f"{t.shard}.json").read_text()) for t in plan.tasks]
-    bad = [clip for sidecar in sidecars for clip in sidecar["bad"]]
-    if len(bad) > resolved.request.max_bad:
-        raise BuildError(_bad_clips(bad, resolved.request.max_bad))
+    check_bad_clips([c for sidecar in sidecars for c in sidecar["bad"]], resolved.request.max_bad)
     extra = {
         "promised": dict(resolved.promised),
         "hints": dict(resolved.recipe.hints),
@@ -200,47 +256,18 @@ def _seal(resolved: Resolved, declaration: Mapping[str, Any], folder: Path, plan
         },
     }
     info = seal(declaration, resolved.columns, plan.classes, sidecars, extra)
+    _remove_orphans(folder, plan)
     write_json(folder / NAME, info)
-    plan.path.unlink()
-    rows = {split: sum(s["rows"] for s in shards) for split, shards in info["splits"].items()}
-    return Prepared(folder, rows, len(bad), up_to_date=False)
+    return _prepared(folder, info, up_to_date=False)
 
 
-def _bad_clips(bad: Sequence[Mapping[str, Any]], allowed: int) -> str:
-    shown = [
-        f"  {clip['key']}: {clip['reason']} (source {clip['source']}, "
-        f"bytes {clip['offset']} to {clip['offset'] + clip['size']})"
-        for clip in bad[:BAD_CLIPS_SHOWN]
-    ]
-    if len(bad) > BAD_CLIPS_SHOWN:
-        shown.append(f"  … and {len(bad) - BAD_CLIPS_SHOWN} more")
-    head = f"{len(bad)} bad clips, {allowed} allowed; leave them out with --max-bad {len(bad)}:"
-    return "\n".join([head, *shown])
+def _remove_orphans(folder: Path, plan: Plan) -> None:
+    """Remove what earlier runs left: shards of another plan, temporary files."""
+    own = {f"{task.shard}.{ending}" for task in plan.tasks for ending in ("arrow", "json")}
+    for path in folder.iterdir():
+        if path.name not in own and (path.suffix in (".arrow", ".json") or path.suffix == ".part"):
+            path.unlink()
 
 
 def _bar(results: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
-    return tqdm(results, total=total, desc="building shards", unit="shard", disable=not progress)
-
-
-def _check_space(folder: Path, plan: Plan) -> None:
-    free = shutil.disk_usage(folder).free
-    if plan.nbytes > free:
-        raise OutputError(
-            f"{folder}: the shards need about {plan.nbytes:,} bytes, {free:,} are free; "
-            "make room or choose another --out"
-        )
-
-
-@contextmanager
-def _no_space_is_one_line(out: Path) -> Iterator[None]:
-    """A full or read-only disk is the person's to mend: one line, not a traceback."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        where = error.filename or out
-        raise OutputError(
-            f"{where}: {os.strerror(error.errno)}; what is finished is kept: "
-            "mend that and run the same command again"
-        ) from None
+    return tqdm(results, total=total, desc="building shards", unit="shard", disable=quiet(progress))

@@ -1,12 +1,14 @@
 """The training loop: a classifier, Adam, cross-entropy, accuracy."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
+from tqdm import tqdm
 
 from pipeline.errors import UsageError, unknown_name
 from pipeline.loader import Dataset, Split, make_loader, open_dataset
@@ -25,6 +27,16 @@ class Settings:
     batch_size: int = 32
     lr: float = 0.001
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("lr", 0 < self.lr < math.inf, "a positive learning rate"),
+            ("seed", 0 <= self.seed < 1 << 63, "0 to 2^63 - 1"),
+        )
+        for name, holds, expected in bounds:
+            if not holds:
+                raise UsageError(f"{name}={getattr(self, name)}: expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Trained:
     parameters: int
 
 
-def train(folder: Path, settings: Settings) -> Iterator[Epoch | Trained]:
+def train(folder: Path, settings: Settings, progress: bool = False) -> Iterator[Epoch | Trained]:
     """Train on a dataset; yields an ``Epoch`` after each, at the end one ``Trained``.
 
     Features are normalised by the mean and variance of train. Runs on the CPU and is repeatable:
@@ -64,8 +76,10 @@ def train(folder: Path, settings: Settings) -> Iterator[Epoch | Trained]:
     for number in range(1, settings.epochs + 1):
         model.train()
         loss_sum, correct, seen = 0.0, 0, 0
-        for batch in loader:
-            logits = model(batch["features"])
+        for batch in tqdm(
+            loader, f"epoch {number}", leave=False, disable=None if progress else True
+        ):
+            logits = model(_long_enough(batch["features"]))
             loss = cross_entropy(logits, batch[target])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -78,7 +92,7 @@ def train(folder: Path, settings: Settings) -> Iterator[Epoch | Trained]:
         yield Epoch(number, loss_sum / seen, correct / seen, held_out)
     test = data.get("test")
     parameters = sum(p.numel() for p in model.parameters())
-    if test is None:
+    if not test:
         yield Trained(None, None, parameters)
     else:
         yield Trained(accuracy(model, test, target), _commonest(test, target), parameters)
@@ -90,8 +104,14 @@ def accuracy(model: nn.Module, split: Split, target: str) -> float:
     model.eval()
     correct = 0
     for batch in make_loader(split, batch_size=256):
-        correct += int((model(batch["features"]).argmax(1) == batch[target]).sum())
+        correct += int((model(_long_enough(batch["features"])).argmax(1) == batch[target]).sum())
     return correct / len(split)
+
+
+def _long_enough(features: torch.Tensor) -> torch.Tensor:
+    """(B, T, F) with zeros added where T is below what the model's maxima leave anything of."""
+    missing = max(0, SMALLEST - features.shape[1])
+    return pad(features, (0, 0, 0, missing)) if missing else features
 
 
 def _commonest(split: Split, target: str) -> float:
@@ -121,7 +141,7 @@ def _model(data: Dataset, target: str, settings: Settings) -> nn.Module:
             f"{settings.model} needs features of (frames, bins), {SMALLEST}×{SMALLEST} or more; "
             f"{data.sealed.feature.kind} of this dataset are {found}"
         )
-    if "train" not in data:
+    if not data.get("train"):
         raise UsageError("this dataset has no train split")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)

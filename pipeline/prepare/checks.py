@@ -1,0 +1,92 @@
+"""What stops a build, each in one line: broken promises, bad clips, disks, foreign folders."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BuildError, OutputError
+from pipeline.plan import Plan
+from pipeline.prepare.request import Resolved
+
+BAD_CLIPS_SHOWN = 20
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+)
+
+
+def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
+    """Raise BuildError unless every split has the number of examples that was promised."""
+    for split, promised in resolved.promised.items():
+        found = rows.get(split, 0)
+        if promised is not None and found != promised:
+            raise BuildError(
+                f"{resolved.recipe.name} {resolved.protocol.name}: {split} should hold "
+                f"{promised:,} examples, got {found:,}; "
+                "a subset needs a manifest of its own (--manifest)"
+            )
+
+
+def check_bad_clips(bad: Sequence[Mapping[str, Any]], allowed: int) -> None:
+    """Raise BuildError if there are more bad clips than are allowed; it names them."""
+    if len(bad) <= allowed:
+        return
+    shown = [
+        f"  {clip['key']}: {clip['reason']} (source {clip['source']}, "
+        f"bytes {clip['offset']} to {clip['offset'] + clip['size']})"
+        for clip in bad[:BAD_CLIPS_SHOWN]
+    ]
+    if len(bad) > BAD_CLIPS_SHOWN:
+        shown.append(f"  … and {len(bad) - BAD_CLIPS_SHOWN} more")
+    count = f"{len(bad)} bad clip{'s' * (len(bad) > 1)}"
+    head = f"{count}, {allowed} allowed; leave them out with --max-bad {len(bad)}:"
+    raise BuildError("\n".join([head, *shown]))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError if the folder can't be this dataset's: something else is there."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise OutputError(f"{place}: expected a directory, got a file; choose another --out")
+    if not folder.exists():
+        return
+    for entry in folder.iterdir():
+        if entry.name.startswith(".") or entry.suffix in (".arrow", ".json"):
+            continue
+        raise OutputError(
+            f"{folder}: holds {entry.name}, which is no part of a dataset; "
+            "move it away or choose another --out"
+        )
+
+
+def check_space(folder: Path, plan: Plan) -> None:
+    """Raise OutputError if the disk has no room for the shards that are still to be written."""
+    there = sum(path.stat().st_size for path in folder.glob("[!.]*.arrow"))
+    free = shutil.disk_usage(folder).free
+    if plan.nbytes - there > free:
+        raise OutputError(
+            f"{folder}: the shards need about {plan.nbytes - there:,} bytes more, {free:,} are "
+            "free; make room or choose another --out"
+        )
+
+
+@contextmanager
+def disk_errors_in_one_line() -> Iterator[None]:
+    """A full or read-only disk is the person's to mend: one line, not a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise OutputError(
+            f"{error.filename or 'the disk'}: {os.strerror(error.errno)}; what is finished is "
+            "kept: mend that and run the same command again"
+        ) from None
