@@ -18,7 +18,7 @@ demo: .venv/.demo  ## make speech, prepare it, train on it: three minutes, no da
 	@echo "dataset   $$(tail -n 1 demo.log)   (shards, sidecars, dataset.json)"
 	@echo "archive   demo/cache/generated   (the recordings, in Speech Commands' layout)"
 	@echo "delete    rm -r demo"
-	@rm demo.log
+	@rm -f demo.log
 
 test: .venv/.dev  ## the default tests
 	$(BIN)/pytest

@@ -96,8 +96,7 @@ def generate(
 
     ``key`` is everything that decides the bytes (recipe, version, parameters).
     """
-    text = json.dumps(key, sort_keys=True)
-    kept = cache / "generated" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}-{source.file}"
+    kept = generated_path(source, cache, key)
     if kept.is_file():
         try:
             return check(source, kept, cache, progress)
@@ -106,6 +105,12 @@ def generate(
     with written(kept) as temporary, _spinner(f"making {source.file}", progress):
         make(temporary)
     return check(source, kept, cache, progress)
+
+
+def generated_path(source: Source, cache: Path, key: Mapping[str, Any]) -> Path:
+    """Where a generated file lies, or will lie."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache / "generated" / f"{digest[:16]}-{source.file}"
 
 
 def _spinner(what: str, progress: bool) -> "tqdm[Any]":
@@ -186,6 +191,20 @@ def _download_from_mirrors(source: Source, kept: Path, progress: bool) -> None:
     )
 
 
+def _reason(error: Exception) -> str:
+    """What a person needs to know of a failed request, without the library's inner names."""
+    import requests
+
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"the server answered {answer.status_code} {answer.reason}"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {TIMEOUT[1]} s"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection to that host"
+    return str(error)
+
+
 def _download(url: str, part: Path, source: Source, progress: bool) -> None:
     """Bring one URL to ``part`` and check it; a wrong file is kept beside as ``.bad``."""
     import requests
@@ -207,7 +226,7 @@ def _download(url: str, part: Path, source: Source, progress: bool) -> None:
                     if source.bytes is not None and size > source.bytes:
                         break
     except requests.RequestException as error:
-        raise SourceError(f"{url}: {error}") from None
+        raise SourceError(f"{url}: {_reason(error)}") from None
     if size != source.bytes or digest.hexdigest() != source.sha256:
         bad = part.rename(part.with_name(f"{source.file}.bad"))
         raise SourceError(

@@ -24,7 +24,8 @@ class Source:
     """One outside file, or one that a recipe's generator makes.
 
     ``bytes`` and ``sha256`` are ``None`` only for generated files whose bytes depend on the version
-    of a tool. ``params`` names the protocol parameters that the generator takes.
+    of a tool. ``inflated`` is about how many bytes it inflates to, for estimates alone. ``params``
+    names the protocol parameters that the generator takes.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Source:
     urls: tuple[str, ...] = ()
     generated: str | None = None
     params: tuple[str, ...] = ()
+    inflated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
             file=entry["file"],
             bytes=entry.get("bytes"),
             sha256=entry.get("sha256"),
+            inflated=entry.get("inflated"),
             urls=tuple(entry.get("urls", ())),
             generated=entry.get("generated"),
             params=tuple(entry.get("params", ())),
@@ -187,6 +190,7 @@ SOURCE_RULES = {
     "file": FILE_NAME,
     "bytes?": (_is_count, "a whole number of bytes"),
     "sha256?": SHA256,
+    "inflated?": (_is_count, "a whole number of bytes"),
     "urls?": URLS,
     "generated?": TEXT,
     "params?": TEXTS,

@@ -96,7 +96,8 @@ def test_a_dry_run_builds_nothing(
     told = capsys.readouterr().out
     assert "clips     train 60,000 · test 10,000" in told
     assert "download  11.6 MB" in told
-    assert "inflated  not known yet" in told
+    assert "inflated  about 55 MB" in told
+    assert "hours" not in told
     assert not any(tmp_path.iterdir())
     assert main([*ask, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["features"] == 70000 * 784

@@ -86,7 +86,7 @@ def test_when_no_mirror_serves_the_bytes_each_is_named(server: Server, tmp_path:
     with pytest.raises(SourceError) as caught:
         bring(source(server.url("gone"), server.url("wrong"), server.url("html")), tmp_path)
     message = str(caught.value)
-    assert "404" in message
+    assert "the server answered 404 Not Found" in message
     assert f"expected {len(DATA):,} bytes with sha256 {SHA}" in message
     assert "(it is an HTML page)" in message
     assert "--source main=FILE" in message
@@ -95,7 +95,7 @@ def test_when_no_mirror_serves_the_bytes_each_is_named(server: Server, tmp_path:
 
 
 def test_a_dead_server_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"127\.0\.0\.1") as caught:
+    with pytest.raises(SourceError, match="no connection to that host") as caught:
         bring(source("http://127.0.0.1:9/x"), tmp_path)
     assert "\n" not in str(caught.value)
 

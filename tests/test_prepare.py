@@ -283,22 +283,32 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
 def test_estimates_are_exact_once_the_archive_is_inflated(
     ask_commands: Ask, tmp_path: Path
 ) -> None:
-    before = estimate(ask_commands(cache=tmp_path / "cold"))
+    cold = tmp_path / "cold"
+    before = estimate(ask_commands(cache=cold))
     assert before.rows == {"train": 9, "validation": 3, "test": 3}
-    assert before.inflated
-    assert before.features == 15 * 101 * 40 * 4
-    assert before.disk == before.inflated + before.features
-    assert not (tmp_path / "cold" / "inflated").exists()
-    folder = prepare_dataset(ask_commands()).folder
-    after = estimate(ask_commands())
-    assert (after.rows, after.shards, after.inflated) == (before.rows, 3, 0)
+    assert (before.features, before.exact) == (15 * 101 * 40 * 4, False)
+    assert not (cold / "inflated").exists()
+    folder = prepare_dataset(ask_commands(cache=cold)).folder
+    after = estimate(ask_commands(cache=cold))
+    assert (after.rows, after.shards, after.inflated, after.exact) == (before.rows, 3, 0, True)
     assert after.hours == pytest.approx(15 / 3600, rel=0.1)
     written = sum(path.stat().st_size for path in folder.glob("*.arrow"))
     assert after.features == pytest.approx(written, rel=0.05)
-    missing = estimate(ask_commands(sources={}, cache=tmp_path / "empty"))
-    assert missing.download > 0
-    assert missing.inflated is None
-    assert missing.disk is None
+    assert after.disk == after.features
+
+
+def test_estimates_before_the_download_come_from_the_manifest(tmp_path: Path) -> None:
+    found = estimate(Request("speech_commands", cache=tmp_path))
+    assert found.download == 2_428_923_189
+    assert found.hours == pytest.approx(30, rel=0.05)
+    assert found.features == 105_829 * 101 * 40 * 4
+    assert found.disk
+    speech = estimate(Request("ljspeech", cache=tmp_path, features="log_mel@hifigan"))
+    assert speech.features == pytest.approx(23.92 * 3600 * 22050 / 256 * 80 * 4, rel=0.02)
+    digits = estimate(Request("digit_sum", cache=tmp_path))
+    assert digits.rows == {"train": 300, "validation": 100, "test": 100}
+    assert (digits.download, digits.inflated) == (0, 148_575)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

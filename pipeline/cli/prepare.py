@@ -138,15 +138,17 @@ def _dry_run(request: "Request", as_json: bool) -> int:
                 "inflated": found.inflated,
                 "features": found.features,
                 "disk": found.disk,
+                "exact": found.exact,
             }
         )
         return 0
-    hours = "not known yet" if found.hours is None else f"{found.hours:.2f}"
+    about = "" if found.exact else "about "
     shards = "not known yet" if found.shards is None else f"{found.shards:,}"
     print(f"clips     {text.splits(found.rows)}")
-    print(f"hours     {hours}")
-    print(f"shards    {shards}, {text.size(found.features)}")
+    if found.hours is not None:
+        print(f"hours     {about}{found.hours:.2f}")
+    print(f"shards    {shards}, {about if found.features else ''}{text.size(found.features)}")
     print(f"download  {text.size(found.download)}")
-    print(f"inflated  {text.size(found.inflated)}")
-    print(f"disk      {text.size(found.disk)} in all")
+    print(f"inflated  {about if found.inflated else ''}{text.size(found.inflated)}")
+    print(f"disk      {about if found.disk else ''}{text.size(found.disk)} in all")
     return 0

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.archive import inflate, plain_path
+from pipeline.archive import plain_path
 from pipeline.fetch import Verified, at_hand
+from pipeline.manifest import Source
 from pipeline.plan import shard_count
+from pipeline.prepare.checks import disk_errors_in_one_line
 from pipeline.prepare.request import Request, Resolved, resolve
-from pipeline.prepare.run import generated_files, make_plan, open_all
+from pipeline.prepare.run import generated_at_hand, make_plan, open_all
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Estimate:
 
     Attributes:
         rows: examples per split.
-        hours: of audio.
+        hours: of audio, reckoned from bytes as 16-bit mono at the dataset's rate.
         shards: files to write.
         download: bytes still to be downloaded.
         inflated: bytes of plain copies of compressed sources still to be written.
         features: bytes of all shards.
+        exact: whether counts and bytes were looked up in the inflated sources, or reckoned from
+            the manifest.
     """
 
     rows: Mapping[str, int | None]
@@ -34,6 +38,7 @@ class Estimate:
     download: int
     inflated: int | None
     features: int | None
+    exact: bool
 
     @property
     def disk(self) -> int | None:
@@ -44,50 +49,64 @@ class Estimate:
 
 
 def estimate(request: Request) -> Estimate:
-    """Reckon what ``prepare_dataset(request)`` would take. Downloads and builds nothing.
+    """Reckon what ``prepare_dataset(request)`` would take. Downloads, inflates and builds nothing.
 
-    Exact for sources whose plain bytes are at hand; else from the protocol's promised counts.
+    Exact for sources whose plain bytes are at hand; else from what the manifest tells.
     """
     resolved = resolve(request)
-    files = generated_files(resolved)
-    download = 0
-    for role, source in resolved.sources.items():
-        if role in files:
-            continue
-        found = at_hand(source, resolved.cache, resolved.given(source), request.progress)
-        if found is None:
-            download += source.bytes or 0
-        else:
-            files[role] = found
-    missing = len(files) < len(resolved.sources)
-    to_inflate = [f for f in files.values() if not _plain(f, resolved).exists()]
-    if missing or to_inflate:
-        inflated = None if missing else sum(_plain_bytes(file) for file in to_inflate)
-        return _from_promises(resolved, download, inflated)
-    with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(resolved, open_all(resolved, files), Path(folder) / "plan.arrow")
-    hours = plan.seconds / 3600 if resolved.audio else None
-    return Estimate(plan.rows, hours, len(plan.tasks), 0, 0, plan.nbytes)
+    with disk_errors_in_one_line():
+        files = {role: _at_hand(resolved, source) for role, source in resolved.sources.items()}
+        here = {role: file for role, file in files.items() if file is not None}
+        if len(here) == len(files) and all(_plain(f, resolved).exists() for f in here.values()):
+            return _from_plan(resolved, here)
+        return _from_manifest(resolved, files)
+
+
+def _at_hand(resolved: Resolved, source: Source) -> Verified | None:
+    if source.generated:
+        return generated_at_hand(resolved, source)
+    request = resolved.request
+    return at_hand(source, resolved.cache, resolved.given(source), request.progress)
 
 
 def _plain(file: Verified, resolved: Resolved) -> Path:
     return plain_path(file.path, file.sha256, resolved.cache)
 
 
-def _plain_bytes(file: Verified) -> int:
-    """The size of a compressed file's plain bytes: inflated once, kept nowhere."""
-    sizes: list[int] = []
-    inflate(file.path, lambda chunk: sizes.append(len(chunk)), lambda done: None)
-    return sum(sizes)
+def _from_plan(resolved: Resolved, files: Mapping[str, Verified]) -> Estimate:
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(resolved, open_all(resolved, files), Path(folder) / "plan.arrow")
+    hours = plan.seconds / 3600 if resolved.audio else None
+    return Estimate(plan.rows, hours, len(plan.tasks), 0, 0, plan.nbytes, exact=True)
 
 
-def _from_promises(resolved: Resolved, download: int, inflated: int | None) -> Estimate:
-    """What the promised counts tell where the sources can't be looked into yet."""
-    rows = resolved.promised
-    shape = [n for n in resolved.columns.shape if n is not None]
+def _from_manifest(resolved: Resolved, files: Mapping[str, Verified | None]) -> Estimate:
+    """What promised counts and sizes tell where the sources can't be looked into yet."""
+    sources = resolved.sources
+    missing = [sources[role] for role, file in files.items() if file is None]
+    download = sum(source.bytes or 0 for source in missing if not source.generated)
+    sizes = [source.bytes if source.generated else source.inflated for source in sources.values()]
+    inflated = None if None in sizes else sum(size or 0 for size in sizes)
+    rows, audio = resolved.promised, resolved.audio
     counts = [n for n in rows.values() if n is not None]
-    if len(counts) < len(rows) or len(shape) < len(resolved.columns.shape):
-        return Estimate(rows, None, None, download, inflated, None)
-    row_bytes = math.prod(shape) * np.dtype(resolved.columns.dtype).itemsize
-    shards = sum(shard_count(n * row_bytes) for n in counts)
-    return Estimate(rows, None, shards, download, inflated, sum(counts) * row_bytes)
+    clips = sum(counts) if len(counts) == len(rows) else None
+    samples = inflated // 2 if audio and inflated else None
+    hours = samples / audio.sample_rate / 3600 if audio and samples else None
+    if audio and audio.n_samples and clips:
+        samples = clips * audio.n_samples
+    features = _feature_bytes(resolved, clips, samples)
+    shards = None
+    if features is not None and clips:
+        shards = sum(shard_count(features * n // clips) for n in counts)
+    return Estimate(rows, hours, shards, download, inflated, features, exact=False)
+
+
+def _feature_bytes(resolved: Resolved, clips: int | None, samples: int | None) -> int | None:
+    """Bytes of all features: of so many examples of one shape, or of so many samples in all."""
+    shape, itemsize = resolved.columns.shape, np.dtype(resolved.columns.dtype).itemsize
+    if None not in shape:
+        return None if clips is None else clips * itemsize * math.prod(n or 0 for n in shape)
+    if samples is None:
+        return None
+    whole = resolved.feature.shape(samples)
+    return itemsize * math.prod(n or 0 for n in whole)

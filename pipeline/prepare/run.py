@@ -25,7 +25,7 @@ from pipeline.errors import (
     ShardwellError,
     unknown_name,
 )
-from pipeline.fetch import Verified, byte_bar, fetch, generate, quiet
+from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
 from pipeline.files import write_json
 from pipeline.manifest import Source
 from pipeline.plan import Plan, write_plan
@@ -151,6 +151,14 @@ def _generated_file(resolved: Resolved, source: Source) -> Verified:
     key = source_key(resolved, source)
     make = partial(generators[name], **key["params"])
     return generate(source, resolved.cache, key, make, resolved.request.progress)
+
+
+def generated_at_hand(resolved: Resolved, source: Source) -> Verified | None:
+    """The file of a generated source if it was made before; nothing is made."""
+    path = generated_path(source, resolved.cache, source_key(resolved, source))
+    if not path.is_file():
+        return None
+    return check(source, path, resolved.cache, resolved.request.progress)
 
 
 def _outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str, Verified]:

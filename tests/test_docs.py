@@ -1,0 +1,44 @@
+"""What the documents show is true: names, commands, snippets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.prepare.request import Request, resolve
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+def test_the_readme_names_the_folder_that_mnist_gets() -> None:
+    resolved = resolve(Request("mnist"))
+    hashes = {role: str(source.sha256) for role, source in resolved.sources.items()}
+    folder = resolved.folder(resolved.declaration(hashes))
+    assert str(folder) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def test_the_snippet_of_the_features_runs() -> None:
+    (code,) = snippets(ROOT / "docs" / "features.md", "python")
+    names: dict[str, object] = {}
+    exec(code, names)  # our own document
+    assert names["prepared"].shape == (8, 98, 80)  # type: ignore[attr-defined]
+    difference = names["on_the_fly"].numpy() - names["prepared"]  # type: ignore[attr-defined]
+    assert abs(difference).max() < 1e-3
+
+
+def test_the_documents_list_every_front_end_and_recipe() -> None:
+    from pipeline.features.front_ends import FRONT_ENDS
+
+    features = (ROOT / "docs" / "features.md").read_text()
+    assert all(f"`{name}`" in features for name in FRONT_ENDS)
