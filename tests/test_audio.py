@@ -2,14 +2,27 @@
 
 import io
 import struct
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from pipeline.audio import Audio, decode, fix_length, load_audio, mono, resample, wav_duration
+from pipeline.audio import (
+    Audio,
+    condition,
+    decode,
+    fix_length,
+    load_audio,
+    mono,
+    resample,
+    wav_duration,
+)
 from pipeline.errors import ClipError, UsageError
 from pipeline.records import Piece
+from tests.golden.cases import formula
 
 RNG = np.random.default_rng(5)
 
@@ -43,6 +56,7 @@ DATA = np.array([0, 1, -1, 32767, -32768], "<i2").tobytes()
         ("FLAC", "PCM_16", 0.0),
         ("AIFF", "PCM_16", 0.0),
         ("OGG", "VORBIS", 0.2),
+        ("OGG", "OPUS", 0.2),
         ("MP3", "MPEG_LAYER_III", 0.2),
     ],
 )
@@ -149,4 +163,97 @@ def test_options_that_make_no_sense_are_named() -> None:
     with pytest.raises(UsageError, match="sample_rate=0"):
         Audio(0)
     with pytest.raises(UsageError, match=r"duration=1e-09"):
-        Audio(16000, 1e-9)
+        Audio(16000, duration=1e-9)
+
+
+def clip_of(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
+    """Silence, a tone, silence, over faint noise."""
+    n = int(seconds * rate)
+    t = np.arange(n) / rate
+    inside = (t > 0.3 * seconds) & (t < 0.7 * seconds)
+    noise = 1e-4 * RNG.standard_normal(n)
+    return (0.25 * inside * np.sin(2 * np.pi * 440 * t) + noise).astype(np.float32)
+
+
+def test_trimming_is_librosas() -> None:
+    import librosa
+
+    clip = clip_of()
+    expected, _ = librosa.effects.trim(clip, top_db=30)
+    trimmed = condition(clip, Audio(16000, trim_db=30.0))
+    np.testing.assert_array_equal(trimmed, expected)
+    assert len(trimmed) < 0.7 * len(clip)
+    silent = np.zeros(1000, np.float32)
+    assert len(condition(silent, Audio(16000, trim_db=30.0))) == 1000
+
+
+def test_levels_are_what_was_asked() -> None:
+    clip = clip_of()
+    peak = condition(clip, Audio(16000, peak_db=-6.0))
+    assert np.abs(peak).max() == pytest.approx(10 ** (-6 / 20), rel=1e-6)
+    rms = condition(clip, Audio(16000, rms_db=-20.0))
+    assert np.sqrt(np.mean(rms.astype(np.float64) ** 2)) == pytest.approx(0.1, rel=1e-5)
+    silent = np.zeros(10, np.float32)
+    assert not condition(silent, Audio(16000, peak_db=0.0)).any()
+
+
+def test_denoising_takes_noise_away_and_leaves_the_signal() -> None:
+    clean = np.concatenate([np.zeros(3000), formula(16000) / 32768, np.zeros(3000)])
+    noisy = (clean + clean.std() * RNG.standard_normal(len(clean))).astype(np.float32)
+    cleaned = condition(noisy, Audio(16000, denoise=1.0))
+    assert cleaned.dtype == np.float32
+    gained = 10 * np.log10(np.square(noisy - clean).sum() / np.square(cleaned - clean).sum())
+    assert gained > 3  # dB
+    half = condition(noisy, Audio(16000, denoise=0.5))
+    assert cleaned[:2000].std() < half[:2000].std() < noisy[:2000].std()
+    np.testing.assert_array_equal(cleaned, condition(noisy, Audio(16000, denoise=1.0)))
+    assert not condition(np.zeros(4000, np.float32), Audio(16000, denoise=1.0)).any()
+
+
+def test_preemphasis_is_torchaudios(torchaudio: ModuleType) -> None:
+    clip = clip_of()
+    ours = condition(clip, Audio(16000, preemphasis=0.97))
+    theirs = torchaudio.functional.preemphasis(torch.from_numpy(clip)).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-7)
+
+
+def test_places_of_cut_and_padded_clips() -> None:
+    clip = np.arange(1, 6, dtype=np.float32)
+    np.testing.assert_array_equal(fix_length(clip, 3, "centre"), [2, 3, 4])
+    np.testing.assert_array_equal(fix_length(clip, 8, "centre"), [0, 1, 2, 3, 4, 5, 0, 0])
+    starts = {fix_length(clip + i, 3, "random", 1)[0] - i for i in range(50)}
+    assert starts == {1, 2, 3}
+    for length in (3, 8):
+        first = fix_length(clip, length, "random", 1)
+        np.testing.assert_array_equal(first, fix_length(clip, length, "random", 1))
+    others = [fix_length(clip, 100, "random", seed).argmax() for seed in range(20)]
+    assert len(set(others)) > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trim_db": -1.0}, "trim_db=-1.0: expected a number of dB"),
+        ({"denoise": 2.0}, "denoise=2.0: expected 0 to 1"),
+        ({"preemphasis": float("nan")}, "preemphasis=nan: expected 0 to 1"),
+        ({"peak_db": 3.0}, "peak_db=3.0: expected -200 to 0 dB"),
+        ({"rms_db": -20.0, "peak_db": -3.0}, "rms_db=-20.0: expected none beside peak_db"),
+        ({"duration": float("inf")}, "duration=inf: expected one sample to"),
+        ({"duration": float("nan")}, "duration=nan: expected one sample to"),
+        ({"fit": "end"}, "fit=end: expected one of start, centre, random"),
+        ({"fit_seed": -1}, "fit_seed=-1: expected 0 or more"),
+    ],
+)
+def test_audio_options_that_make_no_sense_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"audio: {message}"):
+        Audio(16000, **options)
+
+
+def test_headers_that_lie_are_bad_clips() -> None:
+    slow = riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 1, 2, 2, 16)), chunk(b"data", DATA))
+    with pytest.raises(ClipError, match="claims a sample rate of 1 Hz"):
+        load_audio([Piece(memoryview(slow))], Audio(16000))
+    flac = bytearray(encode(np.zeros(1000), 16000, "FLAC", "PCM_16"))
+    flac[21:26] = bytes([flac[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])  # total samples: 2^36 - 1
+    with pytest.raises(ClipError, match=r"its header claims 68,719,476,735 samples"):
+        load_audio([Piece(memoryview(bytes(flac)))], Audio(16000))

@@ -89,7 +89,7 @@ def test_sizes_are_estimated_from_bytes(tmp_path: Path) -> None:
     plan = write_plan(tmp_path / "p", clips, {}, LogMel.at(16000), open_length)
     assert plan.seconds == pytest.approx(10, rel=0.01)
     assert plan.nbytes == pytest.approx(10 * 101 * 64 * 4, rel=0.02)
-    fixed = write_plan(tmp_path / "p", clips, {}, Waveform(16000), Audio(16000, 2.0))
+    fixed = write_plan(tmp_path / "p", clips, {}, Waveform(16000), Audio(16000, duration=2.0))
     assert fixed.nbytes == 10 * 32000 * 2
 
 

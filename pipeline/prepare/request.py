@@ -174,8 +174,8 @@ def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -
 
 def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
     """16-bit samples stay so where nothing but their number is changed."""
-    own = recipe.audio
-    return "int16" if own and replace(audio, duration=own.duration) == own else "float32"
+    recorded = recipe.audio and audio.sample_rate == recipe.audio.sample_rate
+    return "int16" if recorded and audio.keeps_samples else "float32"
 
 
 def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, Param]:
