@@ -138,7 +138,7 @@ def test_train_prints_a_line_per_epoch(
         (["prepare", "mnist", "--offline", "--cache", "none"], 1, "--offline forbids"),
         (["verify", "none"], 1, "none: expected a sealed dataset with a dataset.json, got no"),
         (["train", "none"], 1, "none: expected a sealed dataset"),
-        (["features", "--rate", "0"], 2, "--rate 0: expected at least 1 Hz"),
+        (["features", "--rate", "0"], 2, "sample_rate=0: expected 1,000 to 1,000,000 Hz"),
         (["info", "x"], 2, "unknown recipe 'x'"),
     ],
 )
@@ -178,3 +178,26 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m pipeline info speech_commands | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_features_lists_every_kind_in_every_front_end(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.features import KINDS
+    from pipeline.features.front_ends import FRONT_ENDS
+
+    assert main(["features", "--rate", "8000"]) == 0
+    told = capsys.readouterr().out
+    for kind in ("mfcc", "log_mel", "spectrogram"):
+        assert all(f"\n{kind}@{front}\n" in f"\n{told}" for front in FRONT_ENDS)
+    assert max(map(len, told.splitlines())) <= 100
+    assert main(["features", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["kind"] for row in rows.values()} == set(KINDS)
+    assert rows["log_mel@hifigan"]["sample_rate"] == 22050
+    assert rows["mfcc@kaldi"]["lifter"] == 22.0
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert re.fullmatch(r"shardwell \d+\.\d+\.\d+\n", capsys.readouterr().out)

@@ -384,3 +384,16 @@ def test_the_kernel_transforms_any_product_of_2_3_and_5(n_fft: int, precision: s
         exact = np.abs(np.fft.rfft(whole[:, start : start + n_fft] * weights)) ** 2
         bound = (1e-5 if precision == "float32" else 1e-12) * max(exact.max(), 1e-9)
         np.testing.assert_allclose(found[:, t], exact, atol=bound)
+
+
+@pytest.mark.parametrize("front_end", ["torchaudio", "librosa", "kaldi", "whisper"])
+def test_empty_clips_and_one_frame_have_a_stated_answer(front_end: str) -> None:
+    spec = LogMel.at(16000, front_end)
+    with pytest.raises(ClipError, match="0 samples are too few"):
+        spec.apply(np.zeros((1, 0), np.float32))
+    shortest = spec.analysis.shortest
+    values = spec.apply(speech(1, shortest))
+    assert values.shape[1:] == spec.shape(shortest)
+    assert np.isfinite(values).all()
+    with pytest.raises(FeatureError, match="expected at least"):
+        spec.shape(shortest - 1)

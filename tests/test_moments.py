@@ -29,3 +29,15 @@ def test_nothing_to_merge() -> None:
     merged = merge([of_values([], 2).to_dict()] * 2)
     assert merged
     assert mean_and_std(merged) == ([0.0, 0.0], [0.0, 0.0])
+
+
+def test_the_order_of_the_shards_does_not_matter() -> None:
+    values = (RNG.standard_normal((500, 3)) * [1, 50, 1e-3] + [0, 1e4, -7]).astype(np.float32)
+    parts = [of_values([part], 3).to_dict() for part in np.array_split(values, 20)]
+    first = merge(parts)
+    assert first
+    for _ in range(5):
+        shuffled = merge([parts[i] for i in RNG.permutation(20)])
+        assert shuffled
+        np.testing.assert_allclose(shuffled.mean, first.mean, rtol=1e-12)
+        np.testing.assert_allclose(shuffled.m2, first.m2, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,16 @@ def add_features(commands: Any) -> None:
     parser = text.command(
         commands,
         "features",
-        "list the kinds of features and their parameters",
+        "list the kinds of features, their front ends and parameters",
         "shardwell features --rate 22050",
         run_features,
     )
     parser.add_argument(
-        "--rate", type=int, default=16000, metavar="HZ", help="sample rate (default 16000)"
+        "--rate",
+        type=int,
+        default=16000,
+        metavar="HZ",
+        help="sample rate that the parameters are shown for (default 16000)",
     )
     text.add_json(parser)
 
@@ -98,18 +103,28 @@ def _param(name: str, value: Any) -> str:
 
 
 def run_features(args: argparse.Namespace) -> int:
-    """Print every kind with its parameters as they are at a sample rate."""
-    from pipeline.errors import UsageError
+    """Print every kind in every front end, with its parameters as they are at a sample rate."""
     from pipeline.features import KINDS, parse, to_dict
+    from pipeline.features.front_ends import FRONT_ENDS, front_end
+    from pipeline.features.options import options_of
 
-    if args.rate < 1:
-        raise UsageError(f"--rate {args.rate}: expected at least 1 Hz")
-    rows = {name: to_dict(parse(name, args.rate)) for name in KINDS}
+    rows = {}
+    for name, kind in KINDS.items():
+        own = options_of(kind)
+        for front in FRONT_ENDS if "front_end" in own else ("",):
+            only = front_end(front, None).sample_rate if front else None
+            spec = f"{name}@{front}" if front else name
+            rows[spec] = to_dict(parse(spec, only or args.rate))
     if args.json:
         text.print_json(rows)
         return 0
-    for name, row in rows.items():
-        params = {k: v for k, v in row.items() if k not in ("kind", "version")}
-        shown = ", ".join(f"{k}={'none' if v is None else v}" for k, v in params.items())
-        print(f"{name:<12} {shown}")
+    for spec, row in rows.items():
+        hidden = ("kind", "version", "front_end")
+        shown = {k: "none" if v is None else v for k, v in row.items() if k not in hidden}
+        print(spec)
+        lines = textwrap.fill(", ".join(f"{k}={v}" for k, v in shown.items()), 92)
+        print(textwrap.indent(lines, "    "))
+    print(
+        "\nwrite them as KIND[@FRONTEND][:key=value,…]; sample_rate follows --audio sample_rate=…"
+    )
     return 0

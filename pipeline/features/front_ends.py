@@ -13,6 +13,7 @@ from pipeline.features.analysis import Analysis
 from pipeline.features.mel import MelBank
 from pipeline.features.scale import Log
 
+USUAL_RATE = 16000  # Hz
 KALDI_FLOOR = 2.0**-23  # FLT_EPSILON
 
 
@@ -36,8 +37,8 @@ class FrontEnd:
     energy: bool = False
 
 
-def front_end(name: str, sample_rate: int) -> FrontEnd:
-    """The front end of that name at a sample rate in Hz.
+def front_end(name: str, sample_rate: int | None) -> FrontEnd:
+    """The front end of that name at a sample rate in Hz, by default at the one it is made for.
 
     Raises:
         UnknownNameError: no such front end.
@@ -45,8 +46,8 @@ def front_end(name: str, sample_rate: int) -> FrontEnd:
     """
     if name not in FRONT_ENDS:
         raise unknown_name("front end", name, FRONT_ENDS)
-    found = FRONT_ENDS[name](sample_rate)
-    if found.sample_rate not in (None, sample_rate):
+    found = FRONT_ENDS[name](sample_rate or USUAL_RATE)
+    if found.sample_rate and sample_rate not in (None, found.sample_rate):
         raise FeatureError(
             f"front end {name}: defined for {found.sample_rate} Hz, got {sample_rate}; "
             f"resample with --audio sample_rate={found.sample_rate}"

@@ -6,6 +6,8 @@ turn. Two settings: MFCC 40 of one second at 16 kHz (400/160), and log-mel 80 at
 """
 
 import io
+import subprocess
+import sys
 import tarfile
 import time
 import warnings
@@ -106,8 +108,37 @@ def ways_for(spec: LogMel | Mfcc, clips: np.ndarray) -> dict[str, Callable[[], o
     }
 
 
+ONE_CLIP = {
+    "shardwell": "from pipeline import Mfcc; Mfcc.at(16000).apply(clip[None])",
+    "torchaudio": (
+        "import torch; from tests.conftest import load_torchaudio;"
+        "load_torchaudio().transforms.MFCC(16000, 40)(torch.from_numpy(clip))"
+    ),
+    "librosa": "import librosa; librosa.feature.mfcc(y=clip, sr=16000)",
+    "kaldi-native-fbank": (
+        "import kaldi_native_fbank as k; o = k.OnlineMfcc(k.MfccOptions());"
+        "o.accept_waveform(16000, clip); o.input_finished(); o.get_frame(0)"
+    ),
+}
+
+
+def start_up() -> None:
+    """Print how long a whole process takes for the features of one clip."""
+    print("\nOne clip, a process of its own: imports, tables, one second of audio\n")
+    print("| way | seconds |\n|---|---|")
+    clip = "import numpy as np; clip = np.zeros(16000, 'f4')\n"
+    for name, code in {"Python and NumPy alone": "", **ONE_CLIP}.items():
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            command = [sys.executable, "-W", "ignore", "-c", clip + code]
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - begin)
+        print(f"| {name} | {min(times):.2f} |")
+
+
 def run() -> None:
-    """Print both tables."""
+    """Print the tables."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     settings = {
@@ -128,3 +159,4 @@ def run() -> None:
         )
         for name, microseconds in found.items():
             print(f"| {name} | {microseconds:.0f} | {microseconds / found['shardwell']:.2f} |")
+    start_up()

@@ -38,8 +38,8 @@ def torch_mfcc(batches: int) -> int:
 
     torch.set_num_threads(1)
     clips, window = torch.rand(32, 16000), torch.hann_window(400)
-    filters = torch.tensor(mel.mel_filters(mel.MelBank(), 16000, 400))
-    dct = torch.tensor(mel.dct_matrix(64, 40, 0.0))
+    filters = torch.tensor(mel.mel_filters(mel.MelBank(), 16000, 400)).float()
+    dct = torch.tensor(mel.dct_matrix(64, 40, 0.0)).float()
     for _ in range(batches):
         spectrum = torch.stft(clips, 400, 160, window=window, return_complex=True)
         power = spectrum.abs().square().transpose(1, 2)
