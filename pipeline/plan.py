@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.audio import Audio, wav_duration
+from pipeline.columns import lists, numbers, strings, view
 from pipeline.errors import RecipeError
 from pipeline.features import Feature
 from pipeline.files import written
 from pipeline.manifest import SPLITS
 from pipeline.records import Example, Ref, Task
-from pipeline.shard import label_array, lists, numbers, strings, view
+from pipeline.shard import label_array
 
 # A split is cut into shards of 16 MiB, so that two workers on a small corpus end together; beyond
 # SHARDS of them shards grow instead, up to 256 MiB, so that a large corpus is not a million files.

@@ -8,8 +8,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline.archive import Reader, compression, index, inflate, open_source, plain_path
+from pipeline.archive import Opened, Reader, open_source, plain_path
+from pipeline.archive.inflating import chunks, compression
+from pipeline.archive.tar import Scan
 from pipeline.errors import ArchiveError
 from pipeline.records import Ref
 
@@ -22,10 +26,10 @@ MEMBERS = {
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def tar_bytes(form: int = tarfile.PAX_FORMAT) -> bytes:
+def tar_bytes(form: int = tarfile.PAX_FORMAT, members: dict[str, bytes] | None = None) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=form) as tar:
-        for name, data in MEMBERS.items():
+        for name, data in (members or MEMBERS).items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
@@ -56,13 +60,10 @@ def test_members_are_read_in_place(tmp_path: Path, form: str, packed: str) -> No
         assert bytes(reader.piece(Ref("main", *place)).data) == content
     if packed == "plain":
         assert opened.path == file
-        assert not cache.exists()
     else:
         assert opened.path == plain_path(file, "ab" * 32, cache)
-        assert {p.name for p in opened.path.parent.iterdir()} == {
-            opened.path.name,
-            f"{opened.path.name}.json",
-        }
+        kept = {p.name for p in (cache / "inflated").iterdir()}
+        assert kept == {f"{'ab' * 8}.plain", f"{'ab' * 8}.index"}
 
 
 def test_an_archive_is_inflated_once(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_single_compressed_file_has_no_members(tmp_path: Path) -> None:
     file = tmp_path / "x.gz"
     file.write_bytes(gzip.compress(b"idx" * 1000))
     opened = open_source("main", file, "cd" * 32, tmp_path, ignore)
-    assert (opened.size, opened.members) == (3000, {})
+    assert (opened.size, dict(opened.members)) == (3000, {})
 
 
 @pytest.mark.parametrize("squeeze", [gzip.compress, bz2.compress], ids=["gzip", "bzip2"])
@@ -100,11 +101,130 @@ def test_a_damaged_archive_leaves_nothing_behind(
     assert not any((tmp_path / "cache" / "inflated").iterdir())
 
 
-def test_a_tar_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def scanned(data: bytes, size: int = 1 << 20) -> dict[str, tuple[int, int]]:
+    scan = Scan()
+    for first in range(0, len(data), size):
+        scan.feed(data[first : first + size])
+    scan.finish()
+    return dict(zip(scan.names, zip(scan.offsets, scan.sizes, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(size=st.integers(1, 5000))
+@settings(max_examples=30, deadline=None)
+def test_the_scan_finds_what_tarfile_finds(form: str, size: int) -> None:
+    """However the chunks cut headers, long names and data."""
+    if form == "ustar":
+        members = {"a.txt": b"alpha", "p" * 90 + "/" + "n" * 90: b"x" * 1000}
+    else:
+        members = MEMBERS
+    data = tar_bytes(FORMATS[form], members)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        regular = [m for m in tar if m.isreg()]
+    expected = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in regular}
+    assert scanned(data, size) == expected
+
+
+def damaged_tar(kind: str) -> bytes:
+    """A tar of one member with something wrong."""
+    data = bytearray(tar_bytes(tarfile.GNU_FORMAT, {"a": b"x" * 3000, "b": b"y"}))
+    header = bytearray(data[:512])
+    if kind == "cut in data":
+        return bytes(data[:2000])
+    if kind == "cut in header":
+        return bytes(data[: 512 + 3072 + 100])
+    if kind == "second header":
+        data[512 + 3072 + 5] ^= 1
+        return bytes(data)
+    if kind == "negative size":
+        header[124:136] = b"\xff" * 12
+    elif kind == "size of no digits":
+        header[124:136] = b"12345abc\0\0\0\0"
+    elif kind == "sparse":
+        header[156:157] = b"S"
+    elif kind == "huge":
+        header[124:136] = b"\x80" + b"\x7f" * 11
+    elif kind == "link to nowhere":
+        header[156:157], header[157:160], header[124:136] = b"1", b"zzz", b"0" * 12
+        data[512:] = bytes(1024)
+    elif kind == "huge name":
+        header[156:157] = b"L"
+        header[124:136] = b"77777777777\0"
+    elif kind == "pax":
+        header[156:157] = b"x"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(data[512:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cut in data", "the tar is cut short"),
+        ("cut in header", "the tar is cut short"),
+        ("second header", "damaged tar header at byte 3584"),
+        ("negative size", "negative or absurd size"),
+        ("size of no digits", "damaged size"),
+        ("sparse", "sparse member at byte 0"),
+        ("huge", "the tar is cut short"),
+        ("link to nowhere", "a link to zzz, which is not there"),
+        ("huge name", "extended tar header of"),
+        ("pax", "damaged pax header"),
+    ],
+)
+def test_a_damaged_tar_is_one_clear_line(tmp_path: Path, kind: str, message: str) -> None:
     file = tmp_path / "x.tar"
-    file.write_bytes(tar_bytes()[:2000])
-    with pytest.raises(ArchiveError, match=r"cut short|not a whole tar"):
-        index(file)
+    file.write_bytes(damaged_tar(kind))
+    with pytest.raises(ArchiveError, match=f"^{file}: .*{message}") as caught:
+        open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+    assert "\n" not in str(caught.value)
+
+
+def test_hard_links_are_members_and_twins_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar"
+    with tarfile.open(file, "w") as tar:
+        info = tarfile.TarInfo("a")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"alpha"))
+        link = tarfile.TarInfo("b")
+        link.type, link.linkname = tarfile.LNKTYPE, "a"
+        tar.addfile(link)
+    opened = open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+    assert opened.members["b"] == opened.members["a"]
+    with tarfile.open(file, "a") as tar:
+        tar.addfile(info, io.BytesIO(b"omega"))
+    with pytest.raises(ArchiveError, match="member a stands twice"):
+        open_source("main", file, "cd" * 32, tmp_path / "cache", ignore)
+
+
+def test_names_of_any_encoding_can_be_stored(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar"
+    with tarfile.open(file, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        info = tarfile.TarInfo("clip-\xe9.wav")
+        tar.addfile(info, io.BytesIO(b""))
+    opened = open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+    (name,) = opened.members
+    assert name == "clip-\\xe9.wav"
+    assert name in opened.members
+    assert "other" not in opened.members
+
+
+def test_the_index_is_kept_and_trusted_only_for_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar.gz"
+    file.write_bytes(gzip.compress(tar_bytes()))
+
+    def opened() -> Opened:
+        return open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+
+    first = opened()
+    expected, content = dict(first.members), first.path.read_bytes()
+    os.utime(first.path, (1, 1))  # touched, not changed: found by its hash
+    assert dict(opened().members) == expected
+    first.path.write_bytes(content[:-512] + b"x" * 512)
+    assert dict(opened().members) == expected
+    assert first.path.read_bytes() == content
+    (tmp_path / "cache" / "inflated" / f"{'ab' * 8}.index").write_bytes(b"not ours")
+    assert dict(opened().members) == expected
 
 
 def test_refs_beyond_the_file_are_refused(tmp_path: Path) -> None:
@@ -130,6 +250,4 @@ def test_inflate_hands_over_every_byte(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     file = tmp_path / "x.gz"
     file.write_bytes(gzip.compress(data[: 2 << 20], 1) + gzip.compress(data[2 << 20 :], 1))
-    chunks: list[bytes] = []
-    inflate(file, chunks.append, ignore)
-    assert b"".join(chunks) == data
+    assert b"".join(chunks(file, ignore)) == data

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.archive import Opened, Reader, index
+from pipeline.archive import Opened, Reader, open_source
 from pipeline.errors import RecipeError, UnknownNameError, UsageError
 from pipeline.features import KINDS
 from pipeline.manifest import SPLITS, load_manifest
@@ -23,7 +23,12 @@ DIGITS_SHA = "14fb5cda7e642d56e7d38eeb03ae05c2d2b926518b4446678f9074fbdeaf8848"
 
 
 def corpus_of(**files: Path) -> Corpus:
-    return Corpus({role: Opened(role, p, p.stat().st_size, index(p)) for role, p in files.items()})
+    return Corpus({role: opened(role, p) for role, p in files.items()})
+
+
+def opened(role: str, file: Path) -> Opened:
+    data = file.read_bytes()
+    return open_source(role, file, hashlib.sha256(data).hexdigest(), file.parent, lambda done: None)
 
 
 def tar_of(path: Path, members: dict[str, bytes]) -> Path:
@@ -40,21 +45,15 @@ def corpora(
     tmp_path: Path, commands_archive: Path, phrases_archive: Path
 ) -> dict[str, tuple[Corpus, dict[str, object]]]:
     """A miniature corpus of every recipe, with the params of its protocol."""
-    from pipeline.archive import open_source
-
-    def opened(role: str, file: Path) -> Corpus:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        return Corpus({role: open_source(role, file, digest, tmp_path, lambda done: None)})
-
     digits = tmp_path / "digits.txt"
     recipe_module("digit_sum").tutorial(digits)
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=digits), {"lengths": [5, 10]}),
-        "ljspeech": (opened("archive", phrases_archive), {"validation": 2, "test": 4}),
+        "ljspeech": (corpus_of(archive=phrases_archive), {"validation": 2, "test": 4}),
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
-        "speech_commands": (opened("main", commands_archive), {"words": []}),
-        "synthetic_commands": (opened("main", commands_archive), words),
+        "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
+        "synthetic_commands": (corpus_of(main=commands_archive), words),
     }
 
 

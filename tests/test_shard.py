@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.columns import view
 from pipeline.errors import DatasetError
-from pipeline.shard import Columns, read_shard, view, write_shard
+from pipeline.shard import Columns, read_shard, write_shard
 
 RNG = np.random.default_rng(2)
 LABELS = {"word": "class", "n": "int", "level": "float", "text": "text"}

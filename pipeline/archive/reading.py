@@ -1,0 +1,42 @@
+"""``Reader``: the bytes of refs, as views of mapped files."""
+
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import ArchiveError
+from pipeline.records import Piece, Ref
+
+
+class Reader:
+    """Reads the pieces of refs from mapped files; maps each file once, on first use."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = dict(files)
+        self._maps: dict[str, memoryview] = {}
+
+    def piece(self, ref: Ref) -> Piece:
+        """The bytes of a ref as a view of the map, nothing copied.
+
+        Raises:
+            ArchiveError: the ref lies outside its file.
+        """
+        whole = self._map(ref.source)
+        stop = ref.offset + ref.size
+        if ref.offset < 0 or ref.size < 0 or stop > len(whole):
+            raise ArchiveError(
+                f"{self._files[ref.source]}: bytes {ref.offset} to {stop} were asked for, "
+                f"but the file has {len(whole)}"
+            )
+        return Piece(whole[ref.offset : stop], ref.start, ref.stop)
+
+    def _map(self, source: str) -> memoryview:
+        if source not in self._maps:
+            with self._files[source].open("rb") as handle:
+                if os.fstat(handle.fileno()).st_size == 0:
+                    self._maps[source] = memoryview(b"")
+                else:
+                    mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+                    self._maps[source] = memoryview(mapped)
+        return self._maps[source]
