@@ -77,20 +77,20 @@ def build(job: Job, task: Task) -> str:
     One intra-op thread, whatever the machine: more would change how sums are rounded.
     """
     rows = read_rows(job.plan, task).to_pylist()
-    made_from = _made_from(rows, job.classes)
+    made_from = _made_from(rows, job)
     if not _finished(job.folder, task, made_from):
         with threadpool_limits(1):
             _build_shard(job, task, rows, made_from)
     return task.shard
 
 
-def _made_from(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, Sequence[str]]) -> str:
+def _made_from(rows: Sequence[Mapping[str, Any]], job: Job) -> str:
     """The hash of all that a shard is made from but the fingerprint doesn't hold.
 
     A recipe that was edited between two runs, or another version of a library, gives another plan
     or other bytes: what an earlier run left is then built again, never mixed in.
     """
-    whole = json.dumps([rows, classes, _versions()], sort_keys=True)
+    whole = json.dumps([rows, job.classes, _versions(job)], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -120,7 +120,7 @@ def _build_shard(job: Job, task: Task, rows: Sequence[Mapping[str, Any]], made_f
     sidecar = asdict(info) | {
         "moments": of_values(values, bins).to_dict() if bins else None,
         "bad": [asdict(clip) for clip in bad],
-        "versions": _versions(),
+        "versions": _versions(job),
         "made_from": made_from,
     }
     write_json(job.folder / f"{task.shard}.json", sidecar)
@@ -131,10 +131,16 @@ def _recipe(code: Path) -> Recipe:
     return load_recipe(code)
 
 
-@cache
-def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return versions | {"spectra": spectra_by()}
+def _versions(job: Job) -> dict[str, str]:
+    """The libraries whose version may show in the bytes, and what computed the spectra."""
+    names = [*LIBRARIES]
+    if job.audio and job.audio.trim_db is not None:
+        names.append("librosa")
+    if job.audio and job.audio.denoise:
+        names.append("noisereduce")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    analysis = getattr(job.feature, "analysis", None)
+    return versions | ({"spectra": spectra_by(analysis)} if analysis else {})
 
 
 def _features(

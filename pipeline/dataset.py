@@ -130,7 +130,14 @@ def _parse(folder: Path, info: Any) -> Sealed:
         _check_columns(columns, feature)
         classes = {name: tuple(map(str, names)) for name, names in info["classes"].items()}
         _check_statistics(info["statistics"], feature)
-    except (KeyError, TypeError, ValueError, AttributeError, FeatureError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        FeatureError,
+    ) as error:
         raise DatasetError(f"{path}: damaged: {type(error).__name__}: {error}") from None
     return Sealed(folder, info, feature, columns, splits, classes)
 

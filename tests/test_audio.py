@@ -203,8 +203,12 @@ def test_levels_are_what_was_asked() -> None:
     assert np.abs(peak).max() == pytest.approx(10 ** (-6 / 20), rel=1e-6)
     rms = condition(clip, Audio(16000, rms_db=-20.0))
     assert np.sqrt(np.mean(rms.astype(np.float64) ** 2)) == pytest.approx(0.1, rel=1e-5)
-    silent = np.zeros(10, np.float32)
-    assert not condition(silent, Audio(16000, peak_db=0.0)).any()
+    for hush in (0.0, 1e-42):
+        nothing = np.full(10, hush, np.float32)
+        for audio in (Audio(16000, peak_db=0.0), Audio(16000, rms_db=-20.0)):
+            np.testing.assert_array_equal(condition(nothing, audio), nothing)
+    huge = np.full(10, 1e20, np.float32)
+    np.testing.assert_allclose(condition(huge, Audio(16000, rms_db=0.0)), 1, rtol=1e-5)
 
 
 def test_denoising_takes_noise_away_and_leaves_the_signal() -> None:
@@ -218,6 +222,9 @@ def test_denoising_takes_noise_away_and_leaves_the_signal() -> None:
     assert cleaned[:2000].std() < half[:2000].std() < noisy[:2000].std()
     np.testing.assert_array_equal(cleaned, condition(noisy, Audio(16000, denoise=1.0)))
     assert not condition(np.zeros(4000, np.float32), Audio(16000, denoise=1.0)).any()
+    with pytest.raises(ClipError, match="2047 samples are too few to denoise"):
+        condition(noisy[:2047], Audio(16000, denoise=1.0))
+    assert np.isfinite(condition(noisy[:2048], Audio(16000, denoise=1.0))).all()
 
 
 def test_preemphasis_is_torchaudios(torchaudio: ModuleType) -> None:

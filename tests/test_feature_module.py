@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import FeatureError
+from pipeline.errors import ClipError, FeatureError
 from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Waveform
 from pipeline.features.module import FeatureModule
+from tests.golden.cases import Case, formula
 from tests.test_features import speech
+from tests.test_golden import ALL, GOLDEN
 
 SPECS: list[Any] = [
     Mfcc.at(16000),
@@ -38,9 +40,22 @@ def test_the_module_gives_what_apply_gives(spec: Any, exportable: bool, device: 
     np.testing.assert_allclose(values, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@NAMED
+@pytest.mark.parametrize(("rate", "case"), ALL, ids=[case.name for _, case in ALL])
+@pytest.mark.parametrize("exportable", [False, True])
+def test_the_module_is_as_exact_as_the_tool(rate: int, case: Case, exportable: bool) -> None:
+    pcm = formula(rate).astype(np.float32)[None] / 32768
+    values = FeatureModule(case.feature, exportable)(torch.from_numpy(pcm))[0].numpy()
+    kept = {k: GOLDEN[f"{case.name}/formula/{k}"] for k in ("exact", "rows", "tool_error")}
+    # The matrix product rounds more than an FFT: a sum of n_fft terms instead of its logarithm.
+    allowed = (6 if exportable else 2) * kept["tool_error"]
+    assert np.abs(values[kept["rows"]] - kept["exact"]).max() <= allowed
+
+
+@pytest.mark.parametrize("spec", [*SPECS, Spectrogram.at(16000, magnitude=True)])
 def test_gradients_flow_and_are_finite(spec: Any) -> None:
-    clips = torch.from_numpy(speech(2, 6000)).requires_grad_()
+    clips = torch.from_numpy(speech(2, 6000))
+    clips[:, 3000:] = 0  # digital silence
+    clips.requires_grad_()
     FeatureModule(spec)(clips).square().mean().backward()
     assert clips.grad is not None
     assert torch.isfinite(clips.grad).all()
@@ -85,3 +100,9 @@ def test_an_exported_model_gives_the_same_at_any_length(tmp_path: Path) -> None:
         some = speech(batch, n)
         (values,) = session.run(None, {given.name: some})
         np.testing.assert_allclose(values, spec.apply(some), atol=2e-3)
+
+
+def test_short_clips_are_refused_as_in_preparing() -> None:
+    for spec in SPECS:
+        with pytest.raises(ClipError, match="samples are too few"):
+            FeatureModule(spec)(torch.zeros(1, spec.analysis.shortest - 1))

@@ -1,6 +1,7 @@
 """A wheel built from the checkout, put elsewhere, works as the checkout does."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -40,6 +41,8 @@ def test_the_wheel_holds_recipes_and_manifests(installed: Path) -> None:
     assert not (installed / "recipes").exists()
     assert not (installed / "tests").exists()
     assert (installed / "pipeline" / "py.typed").is_file()
+    kernels = {p.name for p in (ROOT / "pipeline" / "features").glob("_kernel_*")}
+    assert {p.name for p in (installed / "pipeline" / "features").glob("_kernel_*")} == kernels
 
 
 def test_the_wheel_prepares_what_the_checkout_prepares(installed: Path, tmp_path: Path) -> None:
@@ -53,3 +56,15 @@ def test_the_wheel_prepares_what_the_checkout_prepares(installed: Path, tmp_path
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
         p.name: p.read_bytes() for p in other.iterdir()
     }
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/cc", "false"])
+def test_without_a_compiler_the_wheel_is_built_all_the_same(tmp_path: Path, compiler: str) -> None:
+    copy = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(".git", ".venv", "demo", "tests", "_kernel_*", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    environment = os.environ | {"CC": compiler}
+    command = [*build, "--wheel-dir", str(tmp_path), str(copy)]
+    subprocess.run(command, check=True, env=environment)
+    assert [p.name for p in tmp_path.glob("*.whl")] == ["shardwell-0.1.0-py3-none-any.whl"]

@@ -6,12 +6,13 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import UsageError
+from pipeline.errors import ClipError, UsageError
 
 Floats = npt.NDArray[np.float32]
 RESAMPLE_QUALITY = "HQ"
 GATE_FRAME, QUIET_SHARE = 2048, 0.15  # samples at least, share of the clip: its noise
 FITS = ("start", "centre", "random")
+SILENT = 1e-6  # -120 dB: below the last bit of 16; what is quieter is not made loud
 RATES = (1_000, 1_000_000)  # Hz: what is outside is a damaged header
 
 
@@ -95,7 +96,8 @@ def condition(samples: Floats, audio: Audio) -> Floats:
     if audio.peak_db is not None:
         samples = level(samples, float(np.abs(samples).max()), audio.peak_db)
     if audio.rms_db is not None:
-        samples = level(samples, float(np.sqrt(np.mean(np.square(samples)))), audio.rms_db)
+        rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        samples = level(samples, rms, audio.rms_db)
     if audio.n_samples is not None:
         samples = fix_length(samples, audio.n_samples, audio.fit, audio.fit_seed)
     return samples
@@ -117,6 +119,7 @@ def denoise(samples: Floats, sample_rate: int, share: float) -> Floats:
 
     Raises:
         UsageError: the library is not installed.
+        ClipError: the clip is shorter than a frame of the gate, 2048 samples.
     """
     try:
         import noisereduce
@@ -124,9 +127,11 @@ def denoise(samples: Floats, sample_rate: int, share: float) -> Floats:
         raise UsageError(
             "audio: denoise needs noisereduce: install with: pip install 'shardwell[denoise]'"
         ) from None
+    if len(samples) < GATE_FRAME:
+        raise ClipError(f"{len(samples)} samples are too few to denoise: expected {GATE_FRAME}")
     if not samples.any():
         return samples
-    width = min(len(samples), max(GATE_FRAME, round(len(samples) * QUIET_SHARE)))
+    width = max(GATE_FRAME, round(len(samples) * QUIET_SHARE))
     energy = np.cumsum(np.append(0.0, np.square(samples, dtype=np.float64)))
     quietest = int(np.argmin(energy[width:] - energy[:-width]))
     cleaned = noisereduce.reduce_noise(
@@ -142,7 +147,7 @@ def denoise(samples: Floats, sample_rate: int, share: float) -> Floats:
 
 def level(samples: Floats, now: float, wanted_db: float) -> Floats:
     """Scaled so that ``now`` becomes ``wanted_db`` dB of full scale; silence stays silence."""
-    if now == 0:
+    if now < SILENT:
         return samples
     return samples * np.float32(10 ** (wanted_db / 20) / now)
 

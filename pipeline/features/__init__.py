@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy.typing as npt
 
 from pipeline.errors import FeatureError, UsageError, unknown_name
-from pipeline.features.options import flat, from_flat, options_of, parse_options
+from pipeline.features.options import canonical, flat, from_flat, options_of, parse_options
 from pipeline.features.plain import Pixels, Tokens, Waveform
 from pipeline.features.spectral import LogMel, Mfcc, Spectrogram
 
@@ -26,6 +26,7 @@ __all__ = [
     "Spectrogram",
     "Tokens",
     "Waveform",
+    "canonical",
     "from_dict",
     "parse",
     "parse_options",
@@ -118,5 +119,5 @@ def from_dict(values: Mapping[str, Any]) -> Feature:
         raise FeatureError(f"feature {got}: this version of shardwell does not know it")
     try:
         return typing.cast(Feature, from_flat(kind, rest))
-    except TypeError as error:
+    except (TypeError, UsageError) as error:
         raise FeatureError(f"feature {name}: {error}") from None

@@ -63,15 +63,15 @@ class Analysis:
                 got = getattr(self, name)
                 raise FeatureError(f"{name}={got}: expected one of {', '.join(names)}")
         bounds = (
-            ("hop_length", self.hop_length >= 1, "at least 1 sample"),
+            ("hop_length", 1 <= self.hop_length <= LONGEST, f"1 to {LONGEST} samples"),
             ("win_length", self.win_length >= 2, "at least 2 samples"),
             ("n_fft", self.n_fft >= self.win_length, f"win_length={self.win_length} or more"),
-            ("n_fft", self.n_fft <= LONGEST, f"at most {LONGEST}"),
-            ("gain", 0 < self.gain < np.inf, "a positive factor"),
-            ("dither", 0 <= self.dither < np.inf, "0 or more"),
+            ("n_fft", self.n_fft <= LONGEST and self.n_fft % 2 == 0, f"even, at most {LONGEST}"),
+            ("gain", 1e-6 <= self.gain <= 1e6, "1e-6 to 1e6"),
+            ("dither", 0 <= self.dither <= 1e6, "0 to 1e6"),
             ("dither_seed", self.dither_seed >= 0, "0 or more"),
             ("preemphasis", 0 <= self.preemphasis <= 1, "0 to 1"),
-            ("magnitude_floor", 0 <= self.magnitude_floor < np.inf, "0 or more"),
+            ("magnitude_floor", 0 <= self.magnitude_floor <= 1e6, "0 to 1e6"),
         )
         for name, holds, expected in bounds:
             if not holds:
@@ -104,7 +104,9 @@ class Analysis:
             "reflect": self.pad + 1,
             "same": max(self.pad + 1, self.hop_length),
         }[self.edges]
-        return max(needed, self.hop_length if self.drop_last else 1)
+        span = self.win_length if self.edges == "snip" else self.n_fft
+        one_frame = span - 2 * self.pad + (self.hop_length if self.drop_last else 0)
+        return max(needed, one_frame)
 
     def frames(self, n_samples: int) -> int:
         """Frames of a clip of so many samples, at least ``shortest``."""

@@ -56,7 +56,11 @@ def front_end(name: str, sample_rate: int | None) -> FrontEnd:
 
 
 def torchaudio(sample_rate: int) -> FrontEnd:
-    """``torchaudio.transforms`` 2.11: MelSpectrogram, AmplitudeToDB with top_db 80, MFCC."""
+    """``torchaudio.transforms`` 2.11: MelSpectrogram, AmplitudeToDB with top_db 80, MFCC.
+
+    At an odd sample rate torchaudio rounds half of it down to whole Hz, which moves its filters by
+    up to 3e-3 dB; here they stay where the mel scale puts them.
+    """
     return FrontEnd(_speech(sample_rate), MelBank(), Log())
 
 

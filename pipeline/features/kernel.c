@@ -17,6 +17,9 @@
 #ifndef REAL
 #define REAL float
 #endif
+#ifndef ABI
+#define ABI 0
+#endif
 #define LANES 8
 typedef REAL real;
 typedef real v8 __attribute__((vector_size(sizeof(real) * LANES)));
@@ -226,6 +229,9 @@ INLINE void condition(const Analysis *a, v8 *x, v8 *energy) {
     }
     for (int i = 0; i < n; i++) x[i] *= splat(a->window[i]);
 }
+
+/* Which source this was compiled from: a stale library is told by it, and not used. */
+uint32_t abi(void) { return ABI; }
 
 /* frames: (n_frames) addresses of their first samples; out: (n_frames, bins or mels);
  * energies: (n_frames) sums of squares before pre-emphasis and window, or NULL;

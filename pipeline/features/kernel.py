@@ -1,12 +1,12 @@
 """Power spectra and mel energies of frames: by the compiled kernel, or by SciPy where it is absent.
 
-``kernel.c`` is compiled when shardwell is installed from source with a C compiler at hand, and
-comes compiled in wheels. It takes half the time of SciPy's FFT alone, because windows, transform
-and filters never leave the processor's cache. Both ways agree to a few units of float32's last
-place; which of them ran is recorded with every dataset.
+``kernel.c`` is compiled when shardwell is built with a C compiler at hand. It takes less time than
+SciPy's FFT alone, because windows, transform and filters never leave the processor's cache. Both
+ways agree to the rounding of a float32 transform; which of them ran is recorded with every dataset.
 """
 
 import ctypes
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,9 +73,10 @@ def spectra(
     return Spectra(values, squares)
 
 
-def how() -> str:
-    """``"kernel"`` or ``"scipy"``: what computes spectra here."""
-    return "scipy" if _library("float32") is None else "kernel"
+def how(analysis: Analysis) -> str:
+    """``"kernel"`` or ``"scipy"``: what computes these spectra here."""
+    known = _library(analysis.precision) and _radices(analysis.n_fft)
+    return "kernel" if known else "scipy"
 
 
 def _by_scipy(
@@ -102,8 +103,9 @@ def _by_scipy(
             before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
             frames = frames - real.type(analysis.preemphasis) * before
         # The window's place within n_fft turns only the phase, so the FFT may pad at the end.
-        spectrum = scipy.fft.rfft(frames * weights, n=analysis.n_fft, axis=1)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are told later
+            spectrum = scipy.fft.rfft(frames * weights, n=analysis.n_fft, axis=1)
+            power = np.square(spectrum.real) + np.square(spectrum.imag)
         if analysis.magnitude:
             power = np.sqrt(power + real.type(analysis.magnitude_floor))
         values[i] = power if filters is None else power @ filters
@@ -152,8 +154,12 @@ def _library(precision: str) -> ctypes.CDLL | None:
     for path in sorted(Path(__file__).parent.glob(f"_kernel_{precision}.*")):
         try:
             library = ctypes.CDLL(str(path))
-        except OSError:
-            continue  # compiled for another system
+            _ = library.abi
+        except (OSError, AttributeError):
+            continue  # compiled for another system, or by another version
+        library.abi.restype = ctypes.c_uint32
+        if library.abi() != zlib.crc32(Path(__file__).with_name("kernel.c").read_bytes()):
+            continue  # compiled from another version of the source
         pointer = ctypes.c_void_p
         library.analyse.argtypes = [pointer] * 3 + [ctypes.c_int64] + [pointer] * 3
         library.analyse.restype = None

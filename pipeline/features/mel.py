@@ -13,6 +13,7 @@ Doubles = npt.NDArray[np.float64]
 SCALES = ("htk", "slaney")
 NORMS = ("none", "slaney")
 SLOPES = ("hertz", "mel")
+MOST_WEIGHTS = 1 << 23  # of bins times filters: 64 MB
 # Slaney's Auditory Toolbox (1998): linear below 1000 Hz, logarithmic above.
 SLANEY_HZ_PER_MEL, SLANEY_CORNER_HZ, SLANEY_LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
@@ -73,6 +74,8 @@ def mel_filters(bank: MelBank, sample_rate: int, n_fft: int) -> Doubles:
         FeatureError: bounds outside 0 Hz to half the sample rate, or a filter so narrow that no
             FFT bin falls into it.
     """
+    if bank.n_mels * (1 + n_fft // 2) > MOST_WEIGHTS:
+        raise FeatureError(f"n_mels={bank.n_mels}: too many filters for n_fft={n_fft}")
     nyquist = sample_rate / 2
     f_max = nyquist if bank.f_max is None else bank.f_max
     if f_max > nyquist:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from pipeline.errors import FeatureError
+from pipeline.errors import ClipError, FeatureError
 from pipeline.features import Feature, Waveform
 from pipeline.features.analysis import Analysis, window
-from pipeline.features.mel import dct_matrix, mel_filters
+from pipeline.features.mel import MOST_WEIGHTS, dct_matrix, mel_filters
 from pipeline.features.scale import DELTA_WIDTH, STD_FLOOR, Log
 from pipeline.features.spectral import ENERGY_FLOOR, LogMel, Mfcc, Spectrogram
 
@@ -42,11 +42,14 @@ class FeatureModule(nn.Module):
         self.exportable = exportable
         if isinstance(feature, Waveform):
             return
+        if exportable and feature.analysis.win_length * feature.analysis.n_bins > MOST_WEIGHTS:
+            raise FeatureError(f"n_fft={feature.analysis.n_fft}: too long for an exported model")
         if exportable and feature.analysis.dither:
             raise FeatureError(
                 "dither: expected 0 in an exported model, whose answer must be fixed"
             )
         own = feature.analysis
+        self.real = torch.float64 if own.precision == "float64" else torch.float32
         self._table("window", window(own.window, own.win_length))
         if exportable:
             self._table("basis", _fourier_basis(own))
@@ -57,7 +60,7 @@ class FeatureModule(nn.Module):
             self._table("dct", matrix)
 
     def _table(self, name: str, values: "np.typing.NDArray[np.floating]") -> None:
-        table = torch.tensor(values, dtype=torch.float32)
+        table = torch.tensor(values, dtype=self.real)
         self.register_buffer(name, table, persistent=False)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
@@ -65,7 +68,7 @@ class FeatureModule(nn.Module):
         feature = self.feature
         if isinstance(feature, Waveform):
             return samples
-        frames, energies = self._frames(samples, feature.analysis)
+        frames, energies = self._frames(samples.to(self.real), feature.analysis)
         values = self._spectra(frames, feature.analysis)
         if isinstance(feature, LogMel | Mfcc):
             values = _logarithm(values @ self.filters, feature.log)
@@ -81,13 +84,15 @@ class FeatureModule(nn.Module):
         for _ in range(feature.finish.deltas):
             for_deltas.append(_delta(for_deltas[-1]))
         values = torch.cat(for_deltas, dim=-1) if feature.finish.deltas else values
-        return _normalized(values, feature.finish.normalize)
+        return _normalized(values, feature.finish.normalize).to(samples.dtype)
 
     def _frames(
         self, samples: torch.Tensor, analysis: Analysis
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, n) → windowed frames (batch, frames, win_length), energies (batch, frames)."""
         n = samples.shape[1]
+        if not self.exportable and n < analysis.shortest:
+            raise ClipError(f"{n} samples are too few: expected at least {analysis.shortest}")
         whole = samples * analysis.gain
         if analysis.dither:
             noise = np.random.default_rng(analysis.dither_seed).standard_normal(n, np.float32)
@@ -113,13 +118,19 @@ class FeatureModule(nn.Module):
             spectrum = torch.fft.rfft(frames, n=analysis.n_fft)
             real, imaginary = spectrum.real, spectrum.imag
         power = real.square() + imaginary.square()
-        return (power + analysis.magnitude_floor).sqrt() if analysis.magnitude else power
+        return _magnitude(power + analysis.magnitude_floor) if analysis.magnitude else power
 
 
 def _fourier_basis(analysis: Analysis) -> "np.typing.NDArray[np.float64]":
     """(win_length, 2·bins): cosines, then sines, of every bin."""
     turns = np.outer(np.arange(analysis.win_length), np.arange(analysis.n_bins)) / analysis.n_fft
     return np.concatenate([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], axis=1)
+
+
+def _magnitude(power: torch.Tensor) -> torch.Tensor:
+    """The root, with the gradient 0 rather than infinity where there is nothing."""
+    present = power > 0
+    return torch.where(present, torch.where(present, power, 1.0).sqrt(), 0.0)
 
 
 def _logarithm(energies: torch.Tensor, log: Log) -> torch.Tensor:

@@ -4,7 +4,9 @@
 kind, so no path is needed, on the command line neither.
 """
 
+import contextlib
 import dataclasses
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -46,7 +48,7 @@ def with_options(value: Any, options: Mapping[str, Any]) -> Any:
             own = {k: v for k, v in options.items() if k in options_of(type(inner))}
             changes[field.name] = with_options(inner, own)
         elif field.name in options:
-            changes[field.name] = options[field.name]
+            changes[field.name] = _typed(options[field.name], known[field.name], field.name)
     return dataclasses.replace(value, **changes)
 
 
@@ -111,14 +113,32 @@ def from_flat(kind: type[Any], values: Mapping[str, Any]) -> Any:
             own = {name: values[name] for name in options_of(typing.cast(type, hint))}
             made[field.name] = from_flat(typing.cast(type, hint), own)
         else:
-            made[field.name] = _checked(values[field.name], hint, field.name)
+            made[field.name] = _typed(values[field.name], hint, field.name)
     return kind(**made)
 
 
-def _checked(value: Any, hint: Any, name: str) -> Any:
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """A value as exactly the field's type, so that equal definitions have one fingerprint.
+
+    Whole numbers become floats where floats are wanted (JSON and people write 80 for 80.0), NumPy's
+    numbers Python's.
+
+    Raises:
+        UsageError: a value of another type.
+    """
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)  # JSON does not tell 80.0 from 80
-    if type(value) not in allowed:
-        raise TypeError(f"{name}={value!r}: expected {hint}")
-    return value
+    if type(value) in allowed:
+        return value
+    if not isinstance(value, bool):
+        if float in allowed and isinstance(value, numbers.Real):
+            with contextlib.suppress(OverflowError):
+                return float(value)
+        if int in allowed and isinstance(value, numbers.Integral):
+            return int(value)
+    names = " or ".join("none" if k is type(None) else k.__name__ for k in allowed)
+    raise UsageError(f"{name}={value!r}: expected {names}")
+
+
+def canonical(value: Any) -> Any:
+    """The same dataclass with every option of exactly its field's type."""
+    return from_flat(type(value), flat(value))

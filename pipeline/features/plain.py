@@ -27,6 +27,8 @@ class Waveform:
     dtype: str = "int16"
 
     def __post_init__(self) -> None:
+        if self.sample_rate < 1:
+            raise FeatureError(f"sample_rate={self.sample_rate}: expected at least 1 Hz")
         if self.dtype not in WAVEFORM_DTYPES:
             known = ", ".join(WAVEFORM_DTYPES)
             raise FeatureError(f"dtype={self.dtype}: expected one of {known}")
@@ -47,11 +49,14 @@ class Waveform:
 
     def apply(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """(batch, n) float32 samples in [-1, 1] → (batch, n) of the stored type."""
+        if not np.isfinite(samples).all():
+            raise ClipError("the clip holds NaN or infinite samples")
         if self.dtype == "float32":
             return samples
         steps = samples * np.float32(32768)
         exact = np.rint(steps)
-        if not np.array_equal(steps, exact) or exact.max(initial=0) > 32767:
+        inside = exact.min(initial=0) >= -32768 and exact.max(initial=0) <= 32767
+        if not inside or not np.array_equal(steps, exact):
             raise ClipError(
                 "samples are not exactly 16-bit: store them with waveform:dtype=float32"
             )

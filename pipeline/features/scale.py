@@ -36,8 +36,8 @@ class Log:
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise FeatureError(f"base={self.base}: expected one of {', '.join(BASES)}")
-        if not 0 < self.floor < np.inf:
-            raise FeatureError(f"floor={self.floor}: expected a positive energy")
+        if not 1e-37 <= self.floor <= 1e37:
+            raise FeatureError(f"floor={self.floor}: expected 1e-37 to 1e37, what float32 holds")
         if self.top is not None and not 0 < self.top < np.inf:
             raise FeatureError(f"top={self.top}: expected a positive range below the peak, or none")
         for name in ("shift", "factor"):

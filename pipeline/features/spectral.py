@@ -66,6 +66,10 @@ class Spectrogram:
     def __post_init__(self) -> None:
         if self.values not in ("linear", "log"):
             raise FeatureError(f"values={self.values}: expected one of linear, log")
+        if self.values == "log" and self.log.base == "db" and self.analysis.magnitude:
+            raise FeatureError(
+                "values=log,base=db: expected magnitude=false: decibels are of power"
+            )
         _check_rate(self.sample_rate)
 
     @classmethod
@@ -175,8 +179,8 @@ class Mfcc:
             raise FeatureError(
                 f"n_mfcc={self.n_mfcc}: expected 1 to n_mels={self.bank.n_mels} coefficients"
             )
-        if not 0 <= self.lifter < np.inf:
-            raise FeatureError(f"lifter={self.lifter}: expected 0 (none) or more")
+        if self.lifter and not 1 <= self.lifter <= 1e6:
+            raise FeatureError(f"lifter={self.lifter}: expected 0 (none), or 1 and more")
 
     @classmethod
     def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
@@ -244,4 +248,7 @@ def _finished(values: Values, finish: Finish) -> npt.NDArray[Any]:
     if not np.isfinite(values).all():
         raise ClipError("the clip holds NaN or infinite samples")
     whole = normalized(with_deltas(values, finish.deltas), finish.normalize)
+    largest = float(np.abs(whole).max(initial=0))
+    if largest > float(np.finfo(finish.dtype).max):
+        raise ClipError(f"a value of {largest:.3g} is more than {finish.dtype} holds")
     return whole.astype(finish.dtype, copy=False)

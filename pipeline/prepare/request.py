@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.audio import Audio
 from pipeline.dataset import FORMAT
 from pipeline.engines import ENGINES
 from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
-from pipeline.features import Feature, Waveform, parse, parse_options, to_dict
+from pipeline.features import Feature, Waveform, canonical, parse, parse_options, to_dict
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
 from pipeline.recipe import Recipe, load_recipe
@@ -149,7 +149,7 @@ def _audio(given: str | Audio, recipe: Recipe) -> Audio | None:
             raise UsageError(f"audio {given!r}: the data of {recipe.name} is not audio")
         return None
     if isinstance(given, Audio):
-        return given
+        return cast(Audio, canonical(given))
     return replace(recipe.audio, **parse_options(given, Audio, "audio"))
 
 
@@ -159,7 +159,7 @@ def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -
         if isinstance(feature, Waveform) and "dtype=" not in (given or "") and audio:
             feature = replace(feature, dtype=_waveform_dtype(audio, recipe))
     else:
-        feature = given
+        feature = cast(Feature, canonical(given))
         rate = getattr(feature, "sample_rate", None)
         if audio and rate not in (None, audio.sample_rate):
             raise FeatureError(
