@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from pipeline.errors import ClipError, FeatureError
 from pipeline.features import Feature, Waveform
 from pipeline.features.analysis import Analysis, window
-from pipeline.features.mel import MOST_WEIGHTS, dct_matrix, mel_filters
+from pipeline.features.mel import dct_matrix, mel_filters
 from pipeline.features.scale import DELTA_WIDTH, STD_FLOOR, Log
 from pipeline.features.spectral import ENERGY_FLOOR, LogMel, Mfcc, Spectrogram
 
@@ -22,15 +22,17 @@ class FeatureModule(nn.Module):
 
     Args:
         feature: ``Spectrogram``, ``LogMel``, ``Mfcc``, or ``Waveform`` (which changes nothing).
-        exportable: transform by a matrix product instead of an FFT, so that the graph holds only
-            real arithmetic that every ONNX runtime has. Slower on a CPU, the same values.
+        exportable: transform by two small matrix products instead of an FFT, so that the graph
+            holds only real arithmetic that every ONNX runtime has. The same values.
 
     Raises:
         FeatureError: a kind that is not computed from samples, or dither in an exported model.
     """
 
     window: torch.Tensor
-    basis: torch.Tensor
+    columns: torch.Tensor
+    rows: torch.Tensor
+    turns: torch.Tensor
     filters: torch.Tensor
     dct: torch.Tensor
 
@@ -42,8 +44,6 @@ class FeatureModule(nn.Module):
         self.exportable = exportable
         if isinstance(feature, Waveform):
             return
-        if exportable and feature.analysis.win_length * feature.analysis.n_bins > MOST_WEIGHTS:
-            raise FeatureError(f"n_fft={feature.analysis.n_fft}: too long for an exported model")
         if exportable and feature.analysis.dither:
             raise FeatureError(
                 "dither: expected 0 in an exported model, whose answer must be fixed"
@@ -52,7 +52,10 @@ class FeatureModule(nn.Module):
         self.real = torch.float64 if own.precision == "float64" else torch.float32
         self._table("window", window(own.window, own.win_length))
         if exportable:
-            self._table("basis", _fourier_basis(own))
+            n_columns, n_rows = _factors(own.n_fft)
+            self._table("columns", _waves(n_columns, n_columns, n_columns))
+            self._table("turns", _waves(n_rows, n_columns, own.n_fft))
+            self._table("rows", _waves(n_rows, n_rows, n_rows))
         if not isinstance(feature, Spectrogram):
             self._table("filters", mel_filters(feature.bank, feature.sample_rate, own.n_fft))
         if isinstance(feature, Mfcc):
@@ -113,18 +116,46 @@ class FeatureModule(nn.Module):
     def _spectra(self, frames: torch.Tensor, analysis: Analysis) -> torch.Tensor:
         """(batch, frames, win_length) → (batch, frames, bins), power or magnitude."""
         if self.exportable:
-            real, imaginary = (frames @ self.basis).chunk(2, dim=-1)
+            real, imaginary = self._transform(frames, analysis)
         else:
             spectrum = torch.fft.rfft(frames, n=analysis.n_fft)
             real, imaginary = spectrum.real, spectrum.imag
         power = real.square() + imaginary.square()
         return _magnitude(power + analysis.magnitude_floor) if analysis.magnitude else power
 
+    def _transform(
+        self, frames: torch.Tensor, analysis: Analysis
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, frames, win_length) → real and imaginary part, (batch, frames, bins) each.
 
-def _fourier_basis(analysis: Analysis) -> "np.typing.NDArray[np.float64]":
-    """(win_length, 2·bins): cosines, then sines, of every bin."""
-    turns = np.outer(np.arange(analysis.win_length), np.arange(analysis.n_bins)) / analysis.n_fft
-    return np.concatenate([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], axis=1)
+        One step of Cooley and Tukey's algorithm (1965): n_fft = columns · rows, transforms along
+        the columns, turns, transforms along the rows. Sums stay short, so that little is rounded.
+        """
+        n_columns, n_rows = _factors(analysis.n_fft)
+        whole = pad(frames, (0, analysis.n_fft - analysis.win_length))
+        grid = whole.reshape(*whole.shape[:-1], n_columns, n_rows).transpose(-1, -2)
+        cosine, sine = self.columns
+        real, imaginary = grid @ cosine, -(grid @ sine)
+        cosine, sine = self.turns
+        real, imaginary = real * cosine + imaginary * sine, imaginary * cosine - real * sine
+        real, imaginary = real.transpose(-1, -2), imaginary.transpose(-1, -2)
+        cosine, sine = self.rows
+        real, imaginary = real @ cosine + imaginary @ sine, imaginary @ cosine - real @ sine
+        bins = analysis.n_bins
+        parts = (part.transpose(-1, -2).flatten(-2)[..., :bins] for part in (real, imaginary))
+        return next(parts), next(parts)
+
+
+def _factors(n: int) -> tuple[int, int]:
+    """The two whole numbers nearest to each other whose product is n."""
+    low = next(i for i in range(int(n**0.5), 0, -1) if n % i == 0)
+    return low, n // low
+
+
+def _waves(first: int, second: int, period: int) -> "np.typing.NDArray[np.float64]":
+    """(2, first, second): cosine and sine of 2π·i·j / period."""
+    turns = 2 * np.pi * (np.outer(np.arange(first), np.arange(second)) % period) / period
+    return np.stack([np.cos(turns), np.sin(turns)])
 
 
 def _magnitude(power: torch.Tensor) -> torch.Tensor:
