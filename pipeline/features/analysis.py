@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ClipError, FeatureError
+from pipeline.features.options import check_choices
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -57,11 +58,7 @@ class Analysis:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        known = {"window": WINDOWS, "edges": EDGES, "precision": PRECISIONS}
-        for name, names in known.items():
-            if getattr(self, name) not in names:
-                got = getattr(self, name)
-                raise FeatureError(f"{name}={got}: expected one of {', '.join(names)}")
+        check_choices(self, {"window": WINDOWS, "edges": EDGES, "precision": PRECISIONS})
         bounds = (
             ("hop_length", 1 <= self.hop_length <= LONGEST, f"1 to {LONGEST} samples"),
             ("win_length", self.win_length >= 2, "at least 2 samples"),

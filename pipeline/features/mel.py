@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import FeatureError
+from pipeline.features.options import check_choices
 
 Doubles = npt.NDArray[np.float64]
 
@@ -37,11 +38,7 @@ class MelBank:
     slopes: str = "hertz"
 
     def __post_init__(self) -> None:
-        known = {"scale": SCALES, "norm": NORMS, "slopes": SLOPES}
-        for name, names in known.items():
-            if getattr(self, name) not in names:
-                got = getattr(self, name)
-                raise FeatureError(f"{name}={got}: expected one of {', '.join(names)}")
+        check_choices(self, {"scale": SCALES, "norm": NORMS, "slopes": SLOPES})
         if not 1 <= self.n_mels <= 1024:
             raise FeatureError(f"n_mels={self.n_mels}: expected 1 to 1024")
 

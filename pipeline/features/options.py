@@ -9,10 +9,18 @@ import dataclasses
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import UsageError, unknown_name
+from pipeline.errors import FeatureError, UsageError, unknown_name
+
+
+def check_choices(value: Any, known: Mapping[str, Sequence[Any]]) -> None:
+    """Raise FeatureError unless every named field holds one of its known values."""
+    for name, choices in known.items():
+        if getattr(value, name) not in choices:
+            names = ", ".join(map(str, choices))
+            raise FeatureError(f"{name}={getattr(value, name)}: expected one of {names}")
 
 
 def options_of(kind: type[Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pipeline.features.analysis import Analysis, Floats
 from pipeline.features.front_ends import front_end as front_end_named
 from pipeline.features.kernel import spectra
 from pipeline.features.mel import MelBank, dct_matrix, mel_filters
-from pipeline.features.options import with_options
+from pipeline.features.options import check_choices, with_options
 from pipeline.features.scale import NORMALIZE, Log, Values, normalized, with_deltas
 
 DTYPES = ("float32", "float16")
@@ -38,11 +38,7 @@ class Finish:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        known = {"normalize": NORMALIZE, "dtype": DTYPES, "deltas": (0, 1, 2)}
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                got, names = getattr(self, name), ", ".join(map(str, values))
-                raise FeatureError(f"{name}={got}: expected one of {names}")
+        check_choices(self, {"normalize": NORMALIZE, "dtype": DTYPES, "deltas": (0, 1, 2)})
 
 
 @dataclass(frozen=True)
