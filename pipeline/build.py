@@ -1,12 +1,15 @@
 """One Task → one shard file and its sidecar: the only code that runs in a worker.
 
-A clip that can't be used is left out and listed in the sidecar with its name, place and reason; the
-driver decides whether that ends the build. Clips of equal length are computed together.
+A worker doesn't wait for the disk: the driver flushes what is finished, and a shard that a power
+cut damaged is told by the hash in its sidecar. A clip that can't be used is left out and listed in
+the sidecar with its name, place and reason (the driver decides whether that ends the build); one
+that is only odd is listed, too. Clips of equal length are computed together.
 """
 
 import hashlib
 import importlib.metadata
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,17 +27,17 @@ from pipeline.errors import ClipError, RecipeError, ShardwellError
 from pipeline.features import Feature
 from pipeline.features.kernel import how as spectra_by
 from pipeline.files import sha256_of, write_json
-from pipeline.manifest import SPLITS
 from pipeline.moments import of_values
-from pipeline.plan import read_rows, refs_of
+from pipeline.plan import Rows, read_rows
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.records import Ref, ShardInfo, Task
+from pipeline.records import Example, ShardInfo, Task
 from pipeline.shard import Columns, write_shard
 
 Array = npt.NDArray[Any]
 CLIPS_AT_ONCE = 32
 VALUES_WAITING = 1 << 22  # decoded samples that wait for clips of their length: 16 MB
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "pyarrow")
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class BadClip:
-    """A clip that could not be used, and where it lies."""
+class Finding:
+    """A clip that could not be used, or is odd, and where it lies."""
 
     key: str
     split: str
@@ -69,61 +72,69 @@ class BadClip:
     offset: int
     size: int
     reason: str
+    left_out: bool
 
 
-def build(job: Job, task: Task) -> str:
-    """Build one shard with its sidecar, unless both are there and agree; its name.
+def build(job: Job, task: Task) -> dict[str, Any]:
+    """Build one shard with its sidecar, unless both are there and agree; the sidecar's values.
 
-    One intra-op thread, whatever the machine: more would change how sums are rounded.
+    One intra-op thread, whatever the machine: more would change how sums are rounded. That limit
+    is the whole process's, so where an engine has several threads in it they take turns.
     """
-    rows = read_rows(job.plan, task).to_pylist()
-    made_from = _made_from(rows, job)
-    if not _finished(job.folder, task, made_from):
-        with threadpool_limits(1):
-            _build_shard(job, task, rows, made_from)
-    return task.shard
+    return build_rows(job, task, read_rows(job.plan, task))
 
 
-def _made_from(rows: Sequence[Mapping[str, Any]], job: Job) -> str:
+def build_rows(job: Job, task: Task, rows: Rows) -> dict[str, Any]:
+    """``build`` where the plan's rows are at hand."""
+    wanted = made_from(rows, job)
+    found = _finished(job.folder, task, wanted)
+    if found:
+        return found
+    with _ONE_AT_A_TIME, threadpool_limits(1):
+        return _build_shard(job, task, rows.examples, wanted)
+
+
+def made_from(rows: Rows, job: Job) -> str:
     """The hash of all that a shard is made from but the fingerprint doesn't hold.
 
     A recipe that was edited between two runs, or another version of a library, gives another plan
     or other bytes: what an earlier run left is then built again, never mixed in.
     """
-    whole = json.dumps([rows, job.classes, _versions(job)], sort_keys=True)
+    whole = json.dumps([rows.sha256, job.classes, versions(job)], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def _finished(folder: Path, task: Task, made_from: str) -> bool:
-    """Whether a shard is complete, unchanged, and what this run would make."""
+def _finished(folder: Path, task: Task, wanted: str) -> dict[str, Any] | None:
+    """The sidecar of a shard that is complete, unchanged, and what this run would make."""
     shard, sidecar = folder / f"{task.shard}.arrow", folder / f"{task.shard}.json"
     try:
-        values = json.loads(sidecar.read_text())
-        same = values["made_from"] == made_from and values["bytes"] == shard.stat().st_size
-        return same and bool(sha256_of(shard) == values["sha256"])
+        values: dict[str, Any] = json.loads(sidecar.read_text())
+        same = values["made_from"] == wanted and values["bytes"] == shard.stat().st_size
+        return values if same and sha256_of(shard) == values["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # missing, cut short or not ours: build it again
+        return None  # missing, cut short or not ours: build it again
 
 
-def _build_shard(job: Job, task: Task, rows: Sequence[Mapping[str, Any]], made_from: str) -> None:
-    features, bad = _features(job, _recipe(job.recipe), rows)
+def _build_shard(job: Job, task: Task, examples: Sequence[Example], wanted: str) -> dict[str, Any]:
+    features, findings = _features(job, _recipe(job.recipe), examples)
     kept = sorted(features)
     labels = {
-        name: _label_values(name, [rows[i][name] for i in kept], job.classes)
+        name: _label_values(name, [examples[i].labels[name] for i in kept], job.classes)
         for name in job.columns.labels
     }
     path = job.folder / f"{task.shard}.arrow"
     values = [features[i] for i in kept]
-    write_shard(path, job.columns, [rows[i]["key"] for i in kept], labels, values)
+    write_shard(path, job.columns, [examples[i].key for i in kept], labels, values)
     info = ShardInfo(task.shard, len(kept), path.stat().st_size, sha256_of(path))
     bins = job.feature.bins
     sidecar = asdict(info) | {
         "moments": of_values(values, bins).to_dict() if bins else None,
-        "bad": [asdict(clip) for clip in bad],
-        "versions": _versions(job),
-        "made_from": made_from,
+        "findings": [asdict(finding) for finding in findings],
+        "versions": versions(job),
+        "made_from": wanted,
     }
-    write_json(job.folder / f"{task.shard}.json", sidecar)
+    write_json(job.folder / f"{task.shard}.json", sidecar, flushed=False)
+    return sidecar
 
 
 @cache
@@ -131,58 +142,69 @@ def _recipe(code: Path) -> Recipe:
     return load_recipe(code)
 
 
-def _versions(job: Job) -> dict[str, str]:
+def versions(job: Job) -> dict[str, str]:
     """The libraries whose version may show in the bytes, and what computed the spectra."""
     names = [*LIBRARIES]
     if job.audio and job.audio.trim_db is not None:
         names.append("librosa")
     if job.audio and job.audio.denoise:
         names.append("noisereduce")
-    versions = {name: importlib.metadata.version(name) for name in names}
+    versions = {name: _version(name) for name in names}
     analysis = getattr(job.feature, "analysis", None)
     return versions | ({"spectra": spectra_by(analysis)} if analysis else {})
 
 
+@cache
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
+
+
 def _features(
-    job: Job, recipe: Recipe, rows: Sequence[Mapping[str, Any]]
-) -> tuple[dict[int, Array], list[BadClip]]:
-    """The features of every usable row by its number, and the bad clips in order."""
+    job: Job, recipe: Recipe, examples: Sequence[Example]
+) -> tuple[dict[int, Array], list[Finding]]:
+    """The features of every usable example by its number, and what was found, in order."""
     reader = Reader(job.files)
     features: dict[int, Array] = {}
-    reasons: dict[int, str] = {}
-    for numbers, arrays in _equal_lengths(job, recipe, rows, reader, reasons):
-        for number, result in _apply(job.feature, numbers, arrays, reasons):
+    bad: dict[int, str] = {}
+    odd: dict[int, str] = {}
+    for numbers, arrays in _equal_lengths(job, recipe, examples, reader, bad, odd):
+        for number, result in _apply(job.feature, numbers, arrays, bad):
             features[number] = result
-    bad = [_bad_clip(rows[i], reasons[i]) for i in sorted(reasons)]
-    return features, bad
+    reasons = odd | bad
+    return features, [_finding(examples[i], reasons[i], i in bad) for i in sorted(reasons)]
 
 
 def _equal_lengths(
     job: Job,
     recipe: Recipe,
-    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[Example],
     reader: Reader,
-    reasons: dict[int, str],
+    bad: dict[int, str],
+    odd: dict[int, str],
 ) -> Iterator[tuple[list[int], list[Array]]]:
-    """Decode the rows and group them by shape: at most ``CLIPS_AT_ONCE`` to a group.
+    """Decode the examples and group them by shape: at most ``CLIPS_AT_ONCE`` to a group.
 
     Clips of open length seldom share a shape: what waits for company is bounded, too.
     """
     waiting: dict[tuple[int, ...], list[tuple[int, Array]]] = defaultdict(list)
     held = 0
-    for number, row in enumerate(rows):
+    for number, example in enumerate(examples):
+        pieces = [reader.piece(ref) for ref in example.refs]
         try:
-            array = np.asarray(recipe.load([reader.piece(r) for r in refs_of(row)], job.audio))
+            array = np.asarray(recipe.load(pieces, job.audio))
         except ClipError as error:
-            reasons[number] = str(error)
+            bad[number] = str(error)
             continue
         except ShardwellError:
             raise
         except Exception as error:  # whatever a stranger's recipe may raise
             what = f"{type(error).__name__}: {error}"
             raise RecipeError(
-                f"recipe {recipe.name}: load failed on {row['key']}: {what}"
+                f"recipe {recipe.name}: load failed on {example.key}: {what}"
             ) from error
+        warnings = [warning for piece in pieces for warning in piece.warnings]
+        if warnings:
+            odd[number] = "; ".join(warnings)
         waiting[array.shape].append((number, array))
         held += array.size
         full = [array.shape] if len(waiting[array.shape]) == CLIPS_AT_ONCE else []
@@ -195,22 +217,22 @@ def _equal_lengths(
 
 
 def _apply(
-    feature: Feature, numbers: list[int], arrays: list[Array], reasons: dict[int, str]
+    feature: Feature, numbers: list[int], arrays: list[Array], bad: dict[int, str]
 ) -> Iterator[tuple[int, Array]]:
     """Features of a group; where the group fails, one by one, so that the bad clip is named."""
     try:
         yield from zip(numbers, feature.apply(np.stack(arrays)), strict=True)
     except ClipError as error:
         if len(numbers) == 1:
-            reasons[numbers[0]] = str(error)
+            bad[numbers[0]] = str(error)
             return
         for number, array in zip(numbers, arrays, strict=True):
-            yield from _apply(feature, [number], [array], reasons)
+            yield from _apply(feature, [number], [array], bad)
 
 
-def _bad_clip(row: Mapping[str, Any], reason: str) -> BadClip:
-    first: Ref = refs_of(row)[0]
-    return BadClip(row["key"], SPLITS[row["split"]], first.source, first.offset, first.size, reason)
+def _finding(example: Example, reason: str, left_out: bool) -> Finding:
+    ref, split = example.refs[0], example.split
+    return Finding(example.key, split, ref.source, ref.offset, ref.size, reason, left_out)
 
 
 def _label_values(

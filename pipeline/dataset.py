@@ -74,7 +74,7 @@ def seal(
         "classes": {name: list(names) for name, names in classes.items()},
         "splits": splits,
         "statistics": {"split": "train", "mean": mean, "std": std},
-        "bad": [clip for sidecar in sidecars for clip in sidecar["bad"]],
+        "findings": [finding for sidecar in sidecars for finding in sidecar["findings"]],
         "versions": sidecars[0]["versions"],
     }
 
@@ -98,16 +98,20 @@ def open_sealed(folder: Path) -> Sealed:
         raise DatasetError(f"{folder}: expected the directory of a dataset, got a file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON: {error}") from None
-    sealed = _parse(folder, info)
+    sealed = parse(folder, info, path)
     for shards in sealed.splits.values():
         for shard in shards:
-            _check_size(folder / f"{shard.shard}.arrow", shard)
+            path = folder / f"{shard.shard}.arrow"
+            check_size(path, path.stat().st_size if path.exists() else None, shard)
     return sealed
 
 
-def _parse(folder: Path, info: Any) -> Sealed:
-    """The values of a ``dataset.json``; a damaged or foreign one is one clear error."""
-    path = folder / NAME
+def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
+    """The values of a ``dataset.json`` that was read from ``path``.
+
+    Raises:
+        DatasetError: it is damaged or foreign.
+    """
     found = info.get("format") if isinstance(info, dict) else None
     if found != FORMAT:
         raise DatasetError(
@@ -182,11 +186,10 @@ def _check_statistics(statistics: Mapping[str, Any], feature: Feature) -> None:
             _expect(all(isinstance(v, float | int) for v in values), f"statistics: {name}")
 
 
-def _check_size(path: Path, shard: ShardInfo) -> None:
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: the shard is missing; prepare the dataset again") from None
+def check_size(path: Path | str, size: int | None, shard: ShardInfo) -> None:
+    """Raise DatasetError unless a shard's file is there (``size`` is not None) and whole."""
+    if size is None:
+        raise DatasetError(f"{path}: the shard is missing; prepare the dataset again")
     if size != shard.bytes:
         raise DatasetError(
             f"{path}: expected {shard.bytes:,} bytes, got {size:,}; prepare the dataset again"

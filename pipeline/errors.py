@@ -11,6 +11,7 @@
     ├── ClipError               one clip that can't be used (never ends a build by itself)
     ├── BuildError              a build that can't go on: bad clips, broken promises, a dead worker
     ├── OutputError             the output can't be written: something else is there, no space left
+    ├── RemoteError             a store elsewhere (S3, …) that can't be read or written
     └── DatasetError            a directory that is not a sealed dataset, or a damaged one
 
 Every message is one line: where, expected, got, what to do next. Exceptions take that one string,
@@ -63,6 +64,10 @@ class BuildError(ShardwellError):
 
 class OutputError(ShardwellError):
     """An output that can't be written."""
+
+
+class RemoteError(ShardwellError):
+    """A store elsewhere that can't be read or written."""
 
 
 class DatasetError(ShardwellError):

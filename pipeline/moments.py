@@ -1,17 +1,20 @@
 """Per-bin mean and variance of features, computed shard by shard and merged.
 
-Each shard gives its count, mean and sum of squared deviations; merging is the parallel update of
-Chan, Golub & LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances,
-1979, equation 2.1). All sums are float64, so the answer does not suffer from large means.
+Count, mean and sum of squared deviations are taken of a few thousand frames at a time and merged by
+the parallel update of Chan, Golub & LeVeque (Updating Formulae and a Pairwise Algorithm for
+Computing Sample Variances, 1979, equation 2.1); so are those of the shards. All sums are float64,
+and the answer does not suffer from large means.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+VALUES_AT_ONCE = 1 << 16  # 512 kB of float64
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,27 @@ class Moments:
 
 def of_values(values: Sequence[npt.NDArray[Any]], bins: int) -> Moments:
     """The moments of one shard's features, each (…, bins) or, for one bin, of any shape."""
-    count, total = 0, np.zeros(bins)
+    merged = Moments(0, np.zeros(bins), np.zeros(bins))
+    for block in _blocks(values, bins):
+        mean = block.mean(axis=0)
+        deviation = np.subtract(block, mean, out=block)
+        m2 = np.einsum("fb,fb->b", deviation, deviation)
+        merged = _merge_two(merged, Moments(len(block), mean, m2))
+    return merged
+
+
+def _blocks(values: Sequence[npt.NDArray[Any]], bins: int) -> Iterator[npt.NDArray[np.float64]]:
+    """All frames in order, some thousand at a time, (n, bins): what the cache holds."""
+    waiting: list[npt.NDArray[Any]] = []
+    held = 0
     for value in values:
-        flat = value.reshape(-1, bins)
-        count += len(flat)
-        total += flat.sum(axis=0, dtype=np.float64)
-    if not count:
-        return Moments(0, np.zeros(bins), np.zeros(bins))
-    mean = total / count
-    m2 = np.zeros(bins)
-    for value in values:
-        deviation = value.reshape(-1, bins) - mean
-        m2 += np.einsum("fb,fb->b", deviation, deviation)
-    return Moments(count, mean, m2)
+        waiting.append(value.reshape(-1, bins))
+        held += value.size
+        if held >= VALUES_AT_ONCE:
+            yield np.concatenate(waiting).astype(np.float64)
+            waiting, held = [], 0
+    if held:
+        yield np.concatenate(waiting).astype(np.float64)
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> Moments | None:
@@ -54,9 +65,9 @@ def merge(parts: Iterable[Mapping[str, Any]]) -> Moments | None:
 
 
 def _merge_two(a: Moments, b: Moments) -> Moments:
+    if not a.count or not b.count:
+        return a if a.count else b
     count = a.count + b.count
-    if not count:
-        return a
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.count / count)
     m2 = a.m2 + b.m2 + delta**2 * (a.count * b.count / count)

@@ -11,13 +11,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.audio import Audio, wav_duration
 from pipeline.columns import lists, numbers, strings, view
@@ -73,15 +72,10 @@ def write_plan(
     Raises:
         RecipeError: an example with an unknown split, a key that stands twice, or wrong labels.
     """
-    table = _table(examples, labels)
-    order = pc.sort_indices(
-        table, [("split", "ascending"), ("hash", "ascending"), ("key", "ascending")]
-    )
-    table = table.take(order)
-    _check_keys(table)
+    table = _sorted(_table(examples, labels))
     names = {name: _class_names(table, name) for name, kind in labels.items() if kind == "class"}
     sizes = _sizes(table)
-    splits = view(table.column("split").combine_chunks())
+    splits = view(table.column("split").chunk(0))
     tasks: list[Task] = []
     rows, nbytes = {}, 0
     for number, split in enumerate(SPLITS):
@@ -93,14 +87,37 @@ def write_plan(
         nbytes += split_bytes
         tasks.extend(_cut(split, int(first), int(last), split_bytes))
     seconds = wav_duration(int(sizes.sum()), audio.sample_rate) if audio else 0.0
-    _write(path, table.drop_columns(["hash"]))
+    _write(path, table)
     return Plan(path, tuple(tasks), rows, seconds, nbytes, names)
 
 
-def read_rows(path: Path, task: Task) -> pa.Table:
+@dataclass(frozen=True)
+class Rows:
+    """The plan's rows of one task as examples, and the sha256 (hex) of all that they say."""
+
+    examples: Sequence[Example]
+    sha256: str
+
+
+def read_rows(path: Path, task: Task) -> Rows:
     """The plan's rows of one task."""
     with pa.memory_map(os.fspath(path)) as mapped:
-        return pa.ipc.open_file(mapped).read_all().slice(task.first, task.last - task.first)
+        whole = pa.ipc.open_file(mapped).read_all()
+        (rows,) = whole.slice(task.first, task.last - task.first).combine_chunks().to_batches()
+        digest = hashlib.sha256(rows.serialize()).hexdigest()
+        keys, splits, lists_of_refs, *values = rows.columns
+        refs = _refs(lists_of_refs.flatten())
+        ends = view(lists_of_refs.offsets) - lists_of_refs.offsets[0].as_py()
+        names = rows.schema.names[-len(values) :] if values else []
+        labels = [dict(zip(names, row, strict=True)) for row in _rows_of(values, len(keys))]
+    places = [tuple(refs[first:last]) for first, last in pairwise(ends.tolist())]
+    named = [SPLITS[split] for split in splits.to_pylist()]
+    rows_of_task = zip(keys.to_pylist(), named, places, labels, strict=True)
+    return Rows([Example(*row) for row in rows_of_task], digest)
+
+
+def _rows_of(columns: Sequence[pa.Array], rows: int) -> Iterable[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in columns), strict=True) if columns else [()] * rows
 
 
 def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
@@ -122,7 +139,37 @@ def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
         batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
     if not batches:
         raise RecipeError("the recipe found no example at all; is this the right archive?")
-    return pa.concat_tables(batches).combine_chunks()
+    return pa.concat_tables(batches)
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """The rows by split, then by the hash of their key, then by key; the hashes are dropped.
+
+    Column by column, so that no more than one of them is held twice.
+
+    Raises:
+        RecipeError: a key stands twice.
+    """
+    hashes = view(table.column("hash").combine_chunks())
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    keys = table.column("key").combine_chunks()
+    for i in np.flatnonzero(hashes[1:] == hashes[:-1]):  # hardly ever: equal keys, or a collision
+        first, second = (keys[int(order[j])].as_py() for j in (i, i + 1))
+        if first == second:
+            raise RecipeError(
+                f"example {first}: its key stands more than once; keys must be unique"
+            )
+        if first > second:
+            order[i], order[i + 1] = order[i + 1], order[i]
+    splits = view(table.column("split").combine_chunks())
+    order = numbers(order[np.argsort(splits[order], kind="stable")], "int64")
+    columns = {}
+    for name in table.column_names:
+        if name != "hash":
+            columns[name] = table.column(name).combine_chunks().take(order)
+        table = table.drop_columns([name])
+    return pa.table(columns)
 
 
 def _refs_array(refs: Sequence[Ref]) -> pa.Array:
@@ -137,11 +184,13 @@ def _refs_array(refs: Sequence[Ref]) -> pa.Array:
     return pa.StructArray.from_arrays(list(places.values()), names=list(places))
 
 
-def refs_of(row: Mapping[str, Any]) -> tuple[Ref, ...]:
-    """The refs of a plan row."""
-    return tuple(
-        Ref(**{**ref, "stop": None if ref["stop"] < 0 else ref["stop"]}) for ref in row["refs"]
-    )
+def _refs(places: pa.StructArray) -> list[Ref]:
+    """The refs of a struct array."""
+    columns = (column.to_pylist() for column in places.flatten())
+    return [
+        Ref(source, offset, size, start, None if stop < 0 else stop)
+        for source, offset, size, start, stop in zip(*columns, strict=True)
+    ]
 
 
 def _split_number(example: Example) -> int:
@@ -176,22 +225,13 @@ def _key_hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
-def _check_keys(table: pa.Table) -> None:
-    keys = table.column("key")
-    if pc.count_distinct(keys).as_py() != len(keys):
-        counts = pc.value_counts(keys)
-        twice = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
-        raise RecipeError(f"example {twice}: its key stands more than once; keys must be unique")
-
-
 def _class_names(table: pa.Table, label: str) -> tuple[str, ...]:
-    values = pc.unique(table.column(label))
-    return tuple(str(v) for v in values.take(pc.sort_indices(values)).to_pylist())
+    return tuple(str(v) for v in sorted(table.column(label).unique().to_pylist()))
 
 
 def _sizes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Bytes of each row's refs, (rows,)."""
-    refs = table.column("refs").combine_chunks()
+    refs = table.column("refs").chunk(0)
     sizes = view(refs.values.field("size"))
     ends = np.concatenate([[0], np.cumsum(sizes)])[view(refs.offsets)]
     return np.diff(ends)

@@ -7,7 +7,7 @@ nothing. ``recipe_files`` finds the two files.
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ class Corpus:
             )
         return self.sources[role]
 
-    def members(self, role: str) -> Sequence[str]:
+    def members(self, role: str) -> Collection[str]:
         """The names of an archive's files, sorted, without a leading ``./``."""
-        return sorted(self._source(role).members)
+        return self._source(role).members
 
     def ref(self, role: str, member: str) -> Ref:
         """Where a member's bytes lie.
@@ -48,12 +48,13 @@ class Corpus:
             RecipeError: the archive has no such member.
         """
         source = self._source(role)
-        if member not in source.members:
+        try:
+            return Ref(source.name, *source.members[member])
+        except KeyError:
             raise RecipeError(
                 f"{source.path}: expected a member {member}, got none of that name among "
                 f"{len(source.members)}; is this the archive that the manifest means?"
-            )
-        return Ref(source.name, *source.members[member])
+            ) from None
 
     def slice(self, role: str, offset: int, size: int) -> Ref:
         """Bytes ``[offset, offset + size)`` of a source's plain file."""

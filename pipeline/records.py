@@ -27,11 +27,15 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The bytes of one ``Ref`` in hand, a view of the mapped source (never a copy)."""
+    """The bytes of one ``Ref`` in hand, a view of the mapped source (never a copy).
+
+    Who decodes them appends to ``warnings`` what is odd, but no reason to leave them out.
+    """
 
     data: memoryview
     start: int = 0
     stop: int | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

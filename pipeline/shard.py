@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from pipeline.columns import lists, numbers, strings, view
 from pipeline.errors import DatasetError
-from pipeline.files import written
+from pipeline.files import InPieces, written
 
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
@@ -99,7 +99,7 @@ def write_shard(
     labels: Mapping[str, Sequence[Any]],
     features: Sequence[Array],
 ) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard, whole or not at all; flushing it to the disk is left to the driver.
 
     ``features`` holds one array per key, each of ``columns.shape`` and ``columns.dtype``.
     """
@@ -109,8 +109,8 @@ def write_shard(
     arrays.append(_feature_array(features, columns))
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     with (
-        written(path) as temporary,
-        temporary.open("wb") as out,
+        written(path, flushed=False) as temporary,
+        InPieces(temporary, "wb") as out,
         pa.ipc.new_file(out, schema) as writer,
     ):
         writer.write_batch(batch)

@@ -2,18 +2,26 @@
 
 import hashlib
 import importlib.util
+import logging
 import os
+import secrets
 import sys
+import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from pipeline.prepare import Request, prepare_dataset
+from tests.cluster import Cluster, make_bucket, started_cluster, started_store
+from tests.servers import Server, serving
 
 ROOT = Path(__file__).parent.parent
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("patient")
 WORDS = ("down", "go", "yes")
 
 
@@ -96,6 +104,56 @@ def phrases_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of the whole test run, so that each archive is inflated once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server on loopback, and a client that takes small pieces and does not wait long."""
+    monkeypatch.setattr("pipeline.fetch.download.WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("pipeline.fetch.server.TIMEOUT", (1, 0.15))
+    monkeypatch.setattr("pipeline.fetch.receiving.PIECE", 1000)
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def one_waits() -> Iterator[threading.Event]:
+    """Set as soon as somebody stands at a lock that another one holds."""
+    event = threading.Event()
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "another process is at work on it" in record.getMessage():
+                event.set()
+
+    heard, logger = Heard(), logging.getLogger("pipeline.files")
+    logger.addHandler(heard)
+    yield event
+    logger.removeHandler(heard)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Dask scheduler with two workers, over TCP."""
+    with started_cluster(tmp_path_factory.mktemp("cluster"), workers=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of a store that speaks S3."""
+    with started_store() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new S3 bucket, credentials and endpoint in the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return make_bucket(f"bucket-{secrets.token_hex(4)}")
 
 
 Ask = Callable[..., Request]

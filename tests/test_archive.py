@@ -1,10 +1,15 @@
 """Archives: inflated once, indexed, read in place; damage is found."""
 
 import bz2
+import contextlib
+import errno
 import gzip
 import io
 import os
 import tarfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.archive import Opened, Reader, open_source, plain_path
 from pipeline.archive.inflating import chunks, compression
 from pipeline.archive.tar import Scan
-from pipeline.errors import ArchiveError
+from pipeline.errors import ArchiveError, SourceError
 from pipeline.records import Ref
 
 MEMBERS = {
@@ -62,7 +67,7 @@ def test_members_are_read_in_place(tmp_path: Path, form: str, packed: str) -> No
         assert opened.path == file
     else:
         assert opened.path == plain_path(file, "ab" * 32, cache)
-        kept = {p.name for p in (cache / "inflated").iterdir()}
+        kept = {p.name for p in (cache / "inflated").glob("[!.]*")}
         assert kept == {f"{'ab' * 8}.plain", f"{'ab' * 8}.index"}
 
 
@@ -75,6 +80,36 @@ def test_an_archive_is_inflated_once(tmp_path: Path) -> None:
     stamp = first.path.stat().st_mtime_ns
     again = open_source("main", file, "ab" * 32, tmp_path, ticks.append)
     assert again.path.stat().st_mtime_ns == stamp
+
+
+def test_two_that_open_an_archive_share_one_inflation(
+    tmp_path: Path, one_waits: threading.Event
+) -> None:
+    file = tmp_path / "x.tar.gz"
+    file.write_bytes(gzip.compress(tar_bytes()))
+    inflated: list[int] = []
+
+    def tick(done: int) -> None:
+        inflated.append(done)
+        assert one_waits.wait(5)
+
+    def run() -> Opened:
+        return open_source("main", file, "ab" * 32, tmp_path, tick)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(run) for _ in range(2))
+        assert dict(first.result().members) == dict(second.result().members)
+    assert sum(inflated) == file.stat().st_size
+
+
+def test_what_a_killed_inflation_left_is_removed(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar.gz"
+    file.write_bytes(gzip.compress(tar_bytes()))
+    left = tmp_path / "inflated" / f".{'ab' * 8}.plain.99.part"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    open_source("main", file, "ab" * 32, tmp_path, ignore)
+    assert not left.exists()
 
 
 def test_a_single_compressed_file_has_no_members(tmp_path: Path) -> None:
@@ -98,7 +133,8 @@ def test_a_damaged_archive_leaves_nothing_behind(
     file.write_bytes(data)
     with pytest.raises(ArchiveError, match="can't be inflated, the archive is damaged"):
         open_source("main", file, "ef" * 32, tmp_path / "cache", ignore)
-    assert not any((tmp_path / "cache" / "inflated").iterdir())
+    (left,) = (tmp_path / "cache" / "inflated").iterdir()
+    assert left.suffix == ".lock"
 
 
 def scanned(data: bytes, size: int = 1 << 20) -> dict[str, tuple[int, int]]:
@@ -111,7 +147,7 @@ def scanned(data: bytes, size: int = 1 << 20) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("form", FORMATS)
 @given(size=st.integers(1, 5000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_scan_finds_what_tarfile_finds(form: str, size: int) -> None:
     """However the chunks cut headers, long names and data."""
     if form == "ustar":
@@ -251,3 +287,77 @@ def test_inflate_hands_over_every_byte(tmp_path: Path) -> None:
     file = tmp_path / "x.gz"
     file.write_bytes(gzip.compress(data[: 2 << 20], 1) + gzip.compress(data[2 << 20 :], 1))
     assert b"".join(chunks(file, ignore)) == data
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tar"])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_nothing_of_a_file_that_is_not_proven_is_kept(
+    tmp_path: Path, name: str, damaged: bool
+) -> None:
+    """Hashing goes on beside inflating: no wrong file may stand under the right one's name."""
+    data = tar_bytes()[: 1300 if damaged else None]
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+
+    def refuse() -> None:
+        raise SourceError("another file")
+
+    with pytest.raises(SourceError, match="another file"):
+        open_source("main", file, "ab" * 32, tmp_path / "cache", ignore, refuse)
+    assert all(left.suffix == ".lock" for left in (tmp_path / "cache" / "inflated").iterdir())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"0 path=x\n", b"1 path=x\n", b"3 =\n", b"99 path=x\n", b"x path=x\n", b"11 pathx=\n"],
+)
+def test_a_pax_record_of_a_wrong_length_ends_the_scan(tmp_path: Path, record: bytes) -> None:
+    """Found by fuzzing: a length of nought made no progress."""
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    file = tmp_path / "x.tar"
+    file.write_bytes(header.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0") + tar_bytes())
+    with pytest.raises(ArchiveError, match="damaged pax header at byte 0"):
+        open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+
+
+def test_what_another_process_made_meanwhile_does_not_prove_our_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, cache = tmp_path / "x.tar.gz", tmp_path / "cache"
+    file.write_bytes(gzip.compress(tar_bytes()))
+    looks: list[str] = []
+
+    @contextlib.contextmanager
+    def waited(path: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        open_source("main", file, "ab" * 32, cache, ignore)  # what was waited for
+        looks.append(path.name)
+        yield
+
+    def refuse() -> None:
+        raise SourceError("another file")
+
+    monkeypatch.setattr("pipeline.archive.opening.alone", waited)
+    with pytest.raises(SourceError, match="another file"):
+        open_source("main", file, "ab" * 32, cache, ignore, refuse)
+    assert len(looks) == 1
+
+
+def test_a_disk_that_lost_bytes_on_the_way_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed flush is reported once: whoever flushes again at the end would hear of nothing."""
+    monkeypatch.setattr("pipeline.archive.opening.FLUSH_EVERY", 1000)
+    failures = iter([OSError(errno.EIO, "Input/output error")])
+
+    def fsync(handle: int) -> None:
+        for failure in failures:
+            raise failure
+
+    monkeypatch.setattr("os.fsync", fsync)
+    file = tmp_path / "x.tar.gz"
+    file.write_bytes(gzip.compress(tar_bytes()))
+    with pytest.raises(OSError, match="Input/output error"):
+        open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
+    assert not list((tmp_path / "cache" / "inflated").glob("[!.]*"))

@@ -82,6 +82,7 @@ def test_prepare_prints_the_path_last(
         "path": str(folder),
         "rows": {"train": 300, "validation": 100, "test": 100},
         "bad": 0,
+        "odd": 0,
         "up_to_date": True,
     }
     assert main(["verify", str(folder)]) == 0

@@ -18,8 +18,8 @@ def snippets(path: Path, language: str) -> list[str]:
 def test_the_readme_names_the_folder_that_mnist_gets() -> None:
     resolved = resolve(Request("mnist"))
     hashes = {role: str(source.sha256) for role, source in resolved.sources.items()}
-    folder = resolved.folder(resolved.declaration(hashes))
-    assert str(folder) in (ROOT / "README.md").read_text()
+    name = resolved.name(resolved.declaration(hashes))
+    assert f"data/{name}" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)

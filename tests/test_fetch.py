@@ -1,59 +1,17 @@
 """Fetching from a loopback server: verified, mirrored, set aside when wrong."""
 
-import contextlib
 import hashlib
-import http.server
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import OutputError, SourceError
-from pipeline.fetch import Verified, at_hand, fetch, generate
+from pipeline.fetch import Verified, at_hand, fetch, generate, generated_path
+from pipeline.files import alone
 from pipeline.manifest import Source
-
-DATA = b"the pinned bytes " * 1000
-SHA = hashlib.sha256(DATA).hexdigest()
-HTML = b"<!DOCTYPE html><html>try again later</html>"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        code, body = {
-            "/good": (200, DATA),
-            "/wrong": (200, DATA[:-1] + b"X"),
-            "/long": (200, DATA * 5),
-            "/html": (200, HTML),
-            "/forbidden": (403, b"no"),
-        }.get(self.path, (404, b"gone"))
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client may have seen enough
-            self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    asked: list[str]
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{path}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+from tests.servers import DATA, HTML, SHA, Act, Server
 
 
 def source(*urls: str) -> Source:
@@ -63,38 +21,52 @@ def source(*urls: str) -> Source:
 def bring(
     source: Source, cache: Path, given: Path | None = None, offline: bool = False
 ) -> Verified:
-    return fetch(source, cache, given, offline, progress=False)
+    found = fetch(source, cache, given, offline, progress=False)
+    found.prove()
+    return found
 
 
 def test_a_download_is_verified_and_kept(server: Server, tmp_path: Path) -> None:
-    found = bring(source(server.url("good")), tmp_path)
+    wanted = source(*server.plays(good=Act(DATA)))
+    found = bring(wanted, tmp_path)
     assert found.sha256 == SHA
     assert found.path.read_bytes() == DATA
-    assert bring(source(server.url("good")), tmp_path) == found
+    assert bring(wanted, tmp_path) == found
     assert bring(source(), tmp_path, offline=True) == found
-    assert server.asked == ["/good"]
-    assert not list(tmp_path.rglob("*.part"))
+    assert server.paths == ["good"]
+    assert [p for p in (tmp_path / "downloads").iterdir() if p.name[0] != "."] == [found.path]
 
 
 def test_mirrors_are_tried_in_order(server: Server, tmp_path: Path) -> None:
-    urls = [server.url(p) for p in ("forbidden", "gone", "html", "wrong", "long", "good")]
+    urls = server.plays(
+        forbidden=Act(b"no", 403),
+        gone=Act(b"gone", 404),
+        html=Act(HTML),
+        wrong=Act(DATA[:-1] + b"X"),
+        long=Act(DATA * 5),
+        good=Act(DATA),
+    )
     assert bring(source(*urls), tmp_path).path.read_bytes() == DATA
-    assert server.asked == ["/forbidden", "/gone", "/html", "/wrong", "/long", "/good"]
+    assert server.paths == ["forbidden", "gone", "html", "wrong", "long", "good"]
 
 
 def test_when_no_mirror_serves_the_bytes_each_is_named(server: Server, tmp_path: Path) -> None:
+    urls = server.plays(gone=Act(b"", 404), wrong=Act(DATA[::-1]), html=Act(HTML))
     with pytest.raises(SourceError) as caught:
-        bring(source(server.url("gone"), server.url("wrong"), server.url("html")), tmp_path)
+        bring(source(*urls), tmp_path)
     message = str(caught.value)
-    assert "the server answered 404 Not Found" in message
-    assert f"expected {len(DATA):,} bytes with sha256 {SHA}" in message
-    assert "(it is an HTML page)" in message
+    assert "/gone: the server answered 404 Not Found" in message
+    assert f"/wrong: expected {len(DATA):,} bytes with sha256 {SHA}" in message
+    assert "/html: expected the file, got an HTML page" in message
     assert "--source main=FILE" in message
     assert "\n" not in message
-    assert [p.name for p in (tmp_path / "downloads").iterdir()] == ["x.bin.bad"]
+    (bad,) = (p for p in (tmp_path / "downloads").iterdir() if p.name[0] != ".")
+    assert bad.name == f"{SHA[:16]}-x.bin.bad"
+    assert bad.read_bytes() == DATA[::-1]
+    assert f"kept as {bad}" in message
 
 
-def test_a_dead_server_is_one_line(tmp_path: Path) -> None:
+def test_a_dead_server_is_one_line(server: Server, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no connection to that host") as caught:
         bring(source("http://127.0.0.1:9/x"), tmp_path)
     assert "\n" not in str(caught.value)
@@ -121,6 +93,7 @@ def test_a_given_file_is_checked_all_the_same(tmp_path: Path) -> None:
 
 
 def test_a_cached_file_that_went_bad_is_set_aside(server: Server, tmp_path: Path) -> None:
+    server.plays(good=Act(DATA))
     found = bring(source(server.url("good")), tmp_path)
     found.path.write_bytes(HTML)
     with pytest.raises(SourceError, match=r"HTML page.*set aside as .*\.bad"):
@@ -165,9 +138,53 @@ def test_generated_files_are_made_once_and_never_half(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="killed"):
         generate(source(), tmp_path, {"k": 1}, fail, progress=False)
-    assert not any((tmp_path / "generated").iterdir())
+    assert not [p for p in (tmp_path / "generated").iterdir() if p.suffix != ".lock"]
     found = generate(source(), tmp_path, {"k": 1}, make, progress=False)
     assert generate(source(), tmp_path, {"k": 1}, make, progress=False) == found
     assert len(made) == 1
     generate(source(), tmp_path, {"k": 2}, make, progress=False)
     assert len(made) == 2
+
+
+def test_two_that_generate_share_one_making(tmp_path: Path, one_waits: threading.Event) -> None:
+    made: list[Path] = []
+
+    def make(path: Path) -> None:
+        made.append(path)
+        assert one_waits.wait(5)
+        path.write_bytes(DATA)
+
+    def run() -> Verified:
+        return generate(source(), tmp_path, {"k": 1}, make, progress=False)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(run) for _ in range(2))
+        assert first.result() == second.result()
+    assert len(made) == 1
+
+
+def test_what_killed_runs_left_is_removed_unless_in_use(tmp_path: Path) -> None:
+    folder = tmp_path / "generated"
+    folder.mkdir()
+
+    def make(path: Path) -> None:
+        path.write_bytes(DATA)
+
+    own = generated_path(source(), tmp_path, {"k": 1}).name
+    names = {
+        "own": f".{own}.99.part",
+        "stranger": ".dead.bin.99.part",
+        "used": ".alive.bin.99.part",
+        "no lock": ".unknown.bin.99.part",
+        "download": "0123-x.bin.part",
+    }
+    for name in names.values():
+        (folder / name).write_bytes(b"half")
+    (folder / ".dead.bin.lock").touch()
+    with alone(folder / "alive.bin"):
+        (folder / names["used"]).write_bytes(b"half")
+        (folder / names["own"]).write_bytes(b"half")
+        (folder / names["stranger"]).write_bytes(b"half")
+        generate(source(), tmp_path, {"k": 1}, make, progress=False)
+        left = {key for key, name in names.items() if (folder / name).exists()}
+        assert left == {"used", "no lock", "download"}

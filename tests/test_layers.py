@@ -13,7 +13,8 @@ FLOORS = (
     {"errors", "records", "engines", "files", "columns"},
     {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
     {"fetch", "recipe", "plan", "dataset"},
-    {"build"},
+    {"build", "remote"},
+    {"probe", "ship"},
     {"prepare", "loader"},
     {"train"},
     {"cli"},
@@ -22,7 +23,18 @@ WITHIN_FLOOR = {
     ("engines", "errors"),
     ("columns", "errors"),
 }  # errors are the ground that everyone stands on
-PRODUCER = {"fetch", "archive", "recipe", "recipe_files", "plan", "build", "engines", "prepare"}
+PRODUCER = {
+    "fetch",
+    "archive",
+    "recipe",
+    "recipe_files",
+    "plan",
+    "build",
+    "engines",
+    "prepare",
+    "probe",
+    "ship",
+}
 CONSUMER = {"loader", "publish", "report", "train"}
 RECIPES_MAY_IMPORT = {"records", "recipe", "audio", "features", "errors"}
 LAZY_ROOMS = {"cli", "__init__"}

@@ -190,3 +190,42 @@ def test_a_shard_swapped_for_another_is_found(phrases: Path) -> None:
     path.write_bytes(next(phrases.glob("test-*.arrow")).read_bytes())
     with pytest.raises(DatasetError, match="expected 6 rows, got 4"):
         _ = data["train"][0]
+
+
+def test_a_part_of_a_split_is_a_split(digits_dataset: Path) -> None:
+    split = open_dataset(digits_dataset, key=True)["train"]
+    sums = split.column("sum")
+    assert sums.dtype == np.int64
+    assert sums.tolist() == [int(split[i]["sum"]) for i in range(len(split))]
+    small = split.select(np.flatnonzero(sums < 8))
+    assert 0 < len(small) < len(split)
+    assert (small.column("sum") < 8).all()
+    assert small.select([-1])[0]["key"] == small[len(small) - 1]["key"]
+    assert pickle.loads(pickle.dumps(small))[0]["key"] == small[0]["key"]
+    with pytest.raises(IndexError, match="there are"):
+        small.select([len(small)])
+    with pytest.raises(UnknownNameError, match="unknown column of train 'word'"):
+        split.column("word")
+
+
+def test_lengths_are_a_column(phrases: Path) -> None:
+    split = open_dataset(phrases)["train"]
+    lengths = split.column("lengths")
+    assert lengths.tolist() == [len(features) for _, features in stored(split)]
+    with pytest.raises(UnknownNameError, match="expected one of lengths"):
+        split.column("text")
+
+
+def test_damaged_offsets_are_found_before_they_are_used(phrases: Path) -> None:
+    """A length that leads out of the file would be read from somebody else's memory."""
+    split = open_dataset(phrases)["train"]
+    path = next(phrases.glob("train-*.arrow"))
+    offsets = read_shard(path, split.sealed.columns).offsets
+    assert offsets is not None
+    data = path.read_bytes()
+    at = data.index(offsets.tobytes())
+    bad = offsets.copy()
+    bad[-1] += 1000
+    path.write_bytes(data[:at] + bad.tobytes() + data[at + bad.nbytes :])
+    with pytest.raises(DatasetError, match="damaged"):
+        open_dataset(phrases)["train"].batch([0])

@@ -19,7 +19,6 @@ from pipeline.plan import (
     _cut,
     fingerprint,
     read_rows,
-    refs_of,
     shard_count,
     write_plan,
 )
@@ -40,12 +39,8 @@ def plan_of(tmp_path: Path, stream: Iterator[Example]) -> Plan:
 def test_rows_come_back_with_their_refs_and_labels(tmp_path: Path) -> None:
     wanted = {e.key: e for e in [*examples(50), *examples(0)]}
     plan = plan_of(tmp_path, examples(50))
-    rows = [row for task in plan.tasks for row in read_rows(plan.path, task).to_pylist()]
-    assert {row["key"] for row in rows} == set(wanted)
-    for row in rows:
-        example = wanted[row["key"]]
-        assert refs_of(row) == example.refs
-        assert {"word": row["word"], "n": row["n"]} == example.labels
+    rows = [row for task in plan.tasks for row in read_rows(plan.path, task).examples]
+    assert {row.key: row for row in rows} == wanted
     assert plan.rows == {"train": 50}
     assert plan.classes == {"word": ("w0", "w1", "w2")}
 
@@ -59,7 +54,9 @@ def test_the_order_of_the_examples_changes_nothing(tmp_path: Path) -> None:
 
 def test_keys_are_well_mixed(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, examples(3000))
-    numbers = [r["n"] for t in plan.tasks for r in read_rows(plan.path, t).to_pylist()]
+    numbers = [
+        row.labels["n"] for task in plan.tasks for row in read_rows(plan.path, task).examples
+    ]
     correlation = np.corrcoef(numbers, np.arange(3000))[0, 1]
     assert abs(correlation) < 0.1
 

@@ -183,10 +183,12 @@ def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
     assert "yes/00000002_nohash_0: the clip holds no samples (source v2, bytes " in message
     assert "yes/00000003_nohash_0: the clip holds NaN or infinite samples" in message
     done = prepare_dataset(ask_broken(max_bad=3))
-    assert (done.rows, done.bad) == ({"train": 1}, 3)
-    listed = json.loads((done.folder / NAME).read_text())["bad"]
-    assert [clip["key"][-10:] for clip in listed].count("0_nohash_0") == 0
-    assert {"key", "split", "source", "offset", "size", "reason"} == set(listed[0])
+    assert (done.rows, done.bad, done.odd) == ({"train": 1}, 3, 1)
+    listed = json.loads((done.folder / NAME).read_text())["findings"]
+    assert {"key", "split", "source", "offset", "size", "reason", "left_out"} == set(listed[0])
+    left_out = {finding["key"]: finding["left_out"] for finding in listed}
+    assert left_out == {f"yes/0000000{i}_nohash_0": i > 0 for i in range(4)}
+    assert prepare_dataset(ask_broken(max_bad=3)).odd == 1
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
         ({"audio": "sample_rate=x"}, UsageError, "sample_rate: expected int, got 'x'"),
         ({"params": "word=yes"}, UnknownNameError, "unknown parameter of protocol mini 'word'"),
         ({"params": "words=maybe"}, RecipeError, "no clip of the words maybe"),
-        ({"engine": "warp"}, UnknownNameError, "unknown engine 'warp': expected one of local"),
+        ({"engine": "warp"}, UnknownNameError, "unknown engine 'warp': expected one of dask,"),
         ({"workers": 0}, UsageError, "workers=0: expected 1 to 1024"),
         ({"sources": {"v9": Path("x")}}, UnknownNameError, "unknown source of speech_commands"),
         ({"sources": {}}, SourceError, "--offline forbids a download"),

@@ -19,6 +19,7 @@ from pipeline.errors import ArchiveError
 from pipeline.files import written
 
 Numbers = npt.NDArray[np.int64]
+BLOCK = 1024  # names held as Python texts at a time
 
 
 class Members(Mapping[str, tuple[int, int]]):
@@ -26,25 +27,23 @@ class Members(Mapping[str, tuple[int, int]]):
 
     def __init__(self, names: pa.Array, offsets: Numbers, sizes: Numbers) -> None:
         self.names, self.offsets, self.sizes = names, offsets, sizes
-        self._hint = 0
+        self._near: dict[str, int] = {}  # the block of names that was asked for last
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def __iter__(self) -> Iterator[str]:
-        return (name.as_py() for name in self.names)
+        for begin in range(0, len(self), BLOCK):
+            yield from self.names[begin : begin + BLOCK].to_pylist()
 
     def __getitem__(self, name: str) -> tuple[int, int]:
-        # Who goes through an archive in order asks for neighbours.
-        for i in (self._hint + 1, self._hint):
-            if i < len(self) and self.names[i].as_py() == name:
-                self._hint = i
-                return int(self.offsets[i]), int(self.sizes[i])
-        i = self._search(name)
-        if i >= len(self) or self.names[i].as_py() != name:
-            raise KeyError(name)
-        self._hint = i
-        return int(self.offsets[i]), int(self.sizes[i])
+        row = self._near.get(name)
+        if row is None:  # who goes through an archive in order finds the next in the same block
+            begin = self._search(name) // BLOCK * BLOCK
+            names = self.names[begin : begin + BLOCK].to_pylist()
+            self._near = dict(zip(names, range(begin, len(self)), strict=False))
+            row = self._near[name]
+        return int(self.offsets[row]), int(self.sizes[row])
 
     def _search(self, name: str) -> int:
         """The first place whose name is not before ``name``."""

@@ -169,7 +169,7 @@ def _pax_records(text: bytes, at: int) -> Iterator[tuple[str, str]]:
         length, space, _ = text.partition(b" ")
         size = int(length) if space and length.isdigit() else 0
         key, equals, value = text[len(length) + 1 : size - 1].partition(b"=")
-        if not equals or size > len(text):
+        if not equals or not len(length) + 3 <= size <= len(text):
             raise ArchiveError(f"damaged pax header at byte {at}")
         yield _text(key), _text(value)
         text = text[size:]

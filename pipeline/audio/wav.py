@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+UNKNOWN_SIZE = 0x7FFF0000  # and more: what ffmpeg, sox and others write into a pipe
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Wav:
     """A WAV file's format and where its samples lie.
 
     ``claimed`` is the size of the data chunk as the header has it, ``body`` what there is of it.
+    Who writes to a pipe doesn't know the size, and claims the largest.
     """
 
     tag: int
@@ -30,6 +32,11 @@ class Wav:
     bits: int
     body: memoryview
     claimed: int
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the header promises beyond what is there."""
+        return self.claimed - len(self.body) if self.claimed < UNKNOWN_SIZE else 0
 
 
 def parse(data: memoryview) -> Wav | None:
@@ -68,7 +75,8 @@ def samples(wav: Wav) -> Floats:
     else:
         integers = _from_24_bits(whole) if width == 3 else np.frombuffer(whole, f"<i{width}")
         step = 2.0**-15 if width == 2 else 2.0**-31
-        values = integers.astype(np.float32) * np.float32(step)
+        values = integers.astype(np.float32)
+        values *= np.float32(step)
     return values.reshape(-1, wav.channels)
 
 

@@ -5,9 +5,11 @@ A command is one module with ``add(commands)`` and one line in ``COMMANDS``.
 """
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.cli import prepare, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     args = parser().parse_args(argv)
     try:
-        code: int = args.run(args)
+        with _log_to_stderr():
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -36,6 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """What the rooms have to say while they work, a line each."""
+    logger, handler = logging.getLogger("pipeline"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("shardwell: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def parser() -> argparse.ArgumentParser:

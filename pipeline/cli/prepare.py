@@ -38,10 +38,16 @@ def add(commands: Any) -> None:
         help="change the protocol's parameters, as words=yes+no",
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--out", type=_folder, default="data", metavar="ROOT", help="default data")
+    where.add_argument(
+        "--out",
+        type=text.place,
+        default="data",
+        metavar="ROOT",
+        help="a folder, or a URL as s3://bucket/prefix (default data)",
+    )
     where.add_argument(
         "--cache",
-        type=_folder,
+        type=text.folder,
         default="~/.cache/shardwell",
         metavar="DIR",
         help="downloads and inflated archives (default ~/.cache/shardwell)",
@@ -56,7 +62,12 @@ def add(commands: Any) -> None:
     )
     where.add_argument("--offline", action="store_true", help="never touch the network")
     how = parser.add_argument_group("how")
-    how.add_argument("--engine", default="local", help="serial or local (default local)")
+    how.add_argument("--engine", default="local", help="serial, local or dask (default local)")
+    how.add_argument(
+        "--address",
+        metavar="URL",
+        help="scheduler of a running Dask cluster, as tcp://host:8786; one that you trust",
+    )
     how.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     how.add_argument(
         "--max-bad", type=int, default=0, metavar="N", help="bad clips to leave out (default 0)"
@@ -66,14 +77,9 @@ def add(commands: Any) -> None:
     text.add_json(parser)
 
 
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("expected a folder, got nothing")
-    return Path(text).expanduser()
-
-
 def run(args: argparse.Namespace) -> int:
     """Prepare, or estimate."""
+    from pipeline.dataset import NAME
     from pipeline.prepare import prepare_dataset
 
     request = _request(args)
@@ -86,13 +92,15 @@ def run(args: argparse.Namespace) -> int:
                 "path": str(done.folder),
                 "rows": dict(done.rows),
                 "bad": done.bad,
+                "odd": done.odd,
                 "up_to_date": done.up_to_date,
             }
         )
         return 0
     state = "up to date" if done.up_to_date else "prepared"
     left_out = f" · {done.bad} bad clips left out" if done.bad else ""
-    print(f"{state}: {text.splits(done.rows)}{left_out}")
+    odd = f" · {done.odd} silent, clipped or truncated (see {NAME})" if done.odd else ""
+    print(f"{state}: {text.splits(done.rows)}{left_out}{odd}")
     print(done.folder)
     return 0
 
@@ -118,6 +126,7 @@ def _request(args: argparse.Namespace) -> "Request":
         sources=sources,
         engine=args.engine,
         workers=args.workers,
+        address=args.address,
         max_bad=args.max_bad,
         offline=args.offline,
         progress=not args.quiet,

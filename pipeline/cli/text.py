@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -21,6 +22,18 @@ def command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def place(given: str) -> str | Path:
+    """A folder's path, or a URL as it is: a ``Path`` would swallow one of its slashes."""
+    return given if "://" in given else folder(given)
+
+
+def folder(given: str) -> Path:
+    """A folder's path."""
+    if not given:
+        raise argparse.ArgumentTypeError("expected a folder, got nothing")
+    return Path(given).expanduser()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

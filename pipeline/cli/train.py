@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from pipeline.cli import text
@@ -17,12 +16,17 @@ def add(commands: Any) -> None:
         "shardwell train data/mnist/standard-pixels-* --epochs 2",
         run,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a sealed dataset")
+    parser.add_argument(
+        "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
+    )
     parser.add_argument("--model", default="conv2d", metavar="NAME", help="default conv2d")
     parser.add_argument("--target", metavar="LABEL", help="the label to learn (default: the hint)")
     parser.add_argument("--epochs", type=int, default=10, metavar="N", help="default 10")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
     parser.add_argument("--lr", type=float, default=0.001, metavar="X", help="default 0.001")
+    parser.add_argument(
+        "--cache", type=text.folder, metavar="DIR", help="for a copy of a dataset at a URL"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     text.add_json(parser)
 
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         lr=args.lr,
         seed=args.seed,
     )
-    for step in train(args.folder, settings, progress=not args.json):
+    for step in train(args.where, settings, not args.json, args.cache):
         if args.json:
             print(json.dumps(vars(step)), flush=True)  # a line each, for it goes on for long
         elif isinstance(step, Epoch):

@@ -1,7 +1,6 @@
 """``shardwell verify``: is a dataset still what was sealed?"""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from pipeline.cli import text
@@ -16,7 +15,9 @@ def add(commands: Any) -> None:
         "shardwell verify data/digit_sum/len-10-tokens-*",
         run,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a sealed dataset")
+    parser.add_argument(
+        "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
+    )
     text.add_json(parser)
 
 
@@ -27,8 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from pipeline.dataset import open_sealed, verify
+    from pipeline.remote import is_url, open_remote, verify_remote
 
-    sealed = open_sealed(args.folder)
+    where = args.where
+    sealed = open_remote(where) if is_url(where) else open_sealed(where)
     total = sum(shard.bytes for shards in sealed.splits.values() for shard in shards)
     with tqdm(
         total=total,
@@ -38,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
         leave=False,
         disable=True if args.json else None,
     ) as bar:
-        problems = verify(args.folder, bar.update)
+        problems = (verify_remote if is_url(where) else verify)(where, bar.update)
     rows = {split: sealed.rows(split) for split in sealed.splits}
     if args.json:
-        text.print_json({"path": str(args.folder), "rows": rows, "problems": problems})
+        text.print_json({"path": str(where), "rows": rows, "problems": problems})
     else:
         for problem in problems:
             print(f"shardwell: {problem}", file=sys.stderr)

@@ -21,7 +21,7 @@ from pipeline.features.scale import Values
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-RADICES = (5, 3, 4, 2)
+RADICES = (5, 3, 8, 4, 2)
 LANES = 8
 
 
@@ -128,6 +128,7 @@ def _struct(precision: str) -> type[ctypes.Structure]:
         ("radices", whole * 16),
         ("window", pointer),
         ("twiddles", pointer),
+        ("order", pointer),
         ("untangle", pointer),
         ("preemphasis", real),
         ("remove_dc", whole),
@@ -150,8 +151,18 @@ class _Plan:
 
 @cache
 def _library(precision: str) -> ctypes.CDLL | None:
-    """The compiled kernel beside this file, None where it was not compiled."""
-    for path in sorted(Path(__file__).parent.glob(f"_kernel_{precision}.*")):
+    """The kernel for the newest instructions that this processor has; None without any kernel."""
+    library = _loaded(f"_kernel_{precision}_any")
+    level = library.level() if library else 0
+    for needed in (3, 4):
+        if level >= needed:
+            library = _loaded(f"_kernel_{precision}_v{needed}") or library
+    return library
+
+
+def _loaded(name: str) -> ctypes.CDLL | None:
+    """A compiled kernel beside this file, None where it was not compiled."""
+    for path in Path(__file__).parent.glob(f"{name}.*"):
         try:
             library = ctypes.CDLL(str(path))
             _ = library.abi
@@ -176,31 +187,32 @@ def _plan(analysis: Analysis, sample_rate: int, bank: MelBank | None) -> _Plan |
     half = analysis.n_fft // 2
     k = 2 * np.pi * np.arange(half // 2 + 1) / analysis.n_fft
     tables: list[npt.NDArray[Any]] = [
-        window(analysis.window, analysis.win_length),
+        window(analysis.window, analysis.win_length) / 2,
         _twiddles(half, radices),
+        _order(half, radices),
         np.stack([np.cos(k), np.sin(k)], axis=1),
     ]
     if bank:
         tables += _packed(mel_filters(bank, sample_rate, analysis.n_fft))
     tables = [t.astype(analysis.precision) if t.dtype == np.float64 else t for t in tables]
-    places = [table.ctypes.data for table in tables] + [None] * (6 - len(tables))
+    places = [table.ctypes.data for table in tables] + [None] * (7 - len(tables))
     struct = _struct(analysis.precision)(
         analysis.n_fft,
         analysis.win_length,
         len(radices),
         (ctypes.c_int32 * 16)(*radices),
-        *places[:3],
+        *places[:4],
         analysis.preemphasis,
         analysis.remove_dc,
         analysis.magnitude_floor if analysis.magnitude else -1.0,
         bank.n_mels if bank else 0,
-        *places[3:],
+        *places[4:],
     )
     return _Plan(struct, tuple(tables))
 
 
 def _radices(n_fft: int) -> tuple[int, ...] | None:
-    """n_fft / 2 as a product of 5, 3, 4 and 2; None where it is none."""
+    """n_fft / 2 as a product of 5, 3, 8, 4 and 2; None where it is none."""
     if n_fft % 2 or n_fft < 4:
         return None
     rest, radices = n_fft // 2, []
@@ -212,13 +224,24 @@ def _radices(n_fft: int) -> tuple[int, ...] | None:
 
 
 def _twiddles(half: int, radices: tuple[int, ...]) -> Doubles:
-    """exp(-2πi·p·j/length) of every pass, as pairs of real and imaginary part."""
+    """exp(-2πi·p·j/length) of every step, as pairs of real and imaginary part."""
     parts, length = [], half
     for radix in radices:
         turns = np.outer(np.arange(length // radix), np.arange(1, radix)) / length
         parts.append(np.exp(-2j * np.pi * turns).ravel())
         length //= radix
     return np.concatenate(parts).astype(np.complex128).view(np.float64)
+
+
+def _order(half: int, radices: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """Where the steps of the transform leave bin k: (half) int32."""
+    k = np.arange(half)
+    order, part = np.zeros(half, np.int32), half
+    for radix in radices:
+        part //= radix
+        order += (k % radix * part).astype(np.int32)
+        k //= radix
+    return order
 
 
 def _packed(filters: Doubles) -> list[npt.NDArray[Any]]:
@@ -242,7 +265,7 @@ def _by_kernel(
     hops = np.arange(values.shape[1], dtype=np.int64) * analysis.hop_length + analysis.first
     starts = (np.arange(batch, dtype=np.int64)[:, np.newaxis] * n + hops).ravel()
     vector = LANES * values.itemsize
-    work = np.empty(vector * (4 * analysis.n_fft + 17 + values.shape[2]), np.uint8)
+    work = np.empty(vector * (2 * analysis.n_fft + 17 + values.shape[2]), np.uint8)
     library.analyse(
         ctypes.byref(plan.struct),
         whole.ctypes.data,

@@ -241,10 +241,15 @@ def _log_energy(energies: Values) -> Values:
 
 def _finished(values: Values, finish: Finish) -> npt.NDArray[Any]:
     """Differences, normalisation and the stored type; NaN and infinity are refused."""
-    if not np.isfinite(values).all():
+    if not np.isfinite(_largest(values)):
         raise ClipError("the clip holds NaN or infinite samples")
     whole = normalized(with_deltas(values, finish.deltas), finish.normalize)
-    largest = float(np.abs(whole).max(initial=0))
+    largest = _largest(whole)
     if largest > float(np.finfo(finish.dtype).max):
         raise ClipError(f"a value of {largest:.3g} is more than {finish.dtype} holds")
     return whole.astype(finish.dtype, copy=False)
+
+
+def _largest(values: Values) -> float:
+    """The largest absolute value; NaN where there is one."""
+    return float(np.maximum(-values.min(initial=0), values.max(initial=0)))

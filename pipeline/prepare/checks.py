@@ -35,8 +35,14 @@ def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
             )
 
 
-def check_bad_clips(bad: Sequence[Mapping[str, Any]], allowed: int) -> None:
+def bad_clips(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The clips that were left out; the other findings are only odd."""
+    return [finding for finding in findings if finding["left_out"]]
+
+
+def check_bad_clips(findings: Sequence[Mapping[str, Any]], allowed: int) -> None:
     """Raise BuildError if there are more bad clips than are allowed; it names them."""
+    bad = bad_clips(findings)
     if len(bad) <= allowed:
         return
     shown = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.archive import plain_path
-from pipeline.fetch import Verified, at_hand
+from pipeline.fetch import Verified, at_hand, still_missing
 from pipeline.manifest import Source
 from pipeline.plan import shard_count
 from pipeline.prepare.checks import disk_errors_in_one_line
@@ -84,7 +84,7 @@ def _from_manifest(resolved: Resolved, files: Mapping[str, Verified | None]) -> 
     """What promised counts and sizes tell where the sources can't be looked into yet."""
     sources = resolved.sources
     missing = [sources[role] for role, file in files.items() if file is None]
-    download = sum(source.bytes or 0 for source in missing if not source.generated)
+    download = sum(still_missing(s, resolved.cache) for s in missing if not s.generated)
     sizes = [source.bytes if source.generated else source.inflated for source in sources.values()]
     inflated = None if None in sizes else sum(size or 0 for size in sizes)
     rows, audio = resolved.promised, resolved.audio

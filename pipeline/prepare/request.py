@@ -7,16 +7,16 @@ from typing import Any, cast
 
 from pipeline.audio import Audio
 from pipeline.dataset import FORMAT
-from pipeline.engines import ENGINES
+from pipeline.engines import ENGINES, WITH_ADDRESS
 from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
 from pipeline.features import Feature, Waveform, canonical, parse, parse_options, to_dict
+from pipeline.files import CACHE
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.recipe_files import locate
 from pipeline.shard import Columns
 
-CACHE = Path("~/.cache/shardwell")
 MOST_WORKERS = 1024
 
 
@@ -32,8 +32,10 @@ class Request:
         params: changes to the protocol's, by name, or ``"length=50,k=3"``; lists are joined
             with ``+``.
         manifest: another manifest (a mirror, a subset).
+        out: a folder, or any URL that fsspec knows, as ``s3://bucket/prefix`` (a ``str``).
         sources: source name → a file already at hand.
         workers: processes of the engine; ``None`` takes one per core.
+        address: the scheduler of a running Dask cluster, as ``tcp://host:8786``.
         max_bad: so many bad clips are left out and listed; one more ends the build.
     """
 
@@ -48,6 +50,7 @@ class Request:
     sources: Mapping[str, str | Path] = field(default_factory=dict)
     engine: str = "local"
     workers: int | None = None
+    address: str | None = None
     max_bad: int = 0
     offline: bool = False
     progress: bool = False
@@ -94,10 +97,10 @@ class Resolved:
             "shards": [SMALLEST_SHARD, LARGEST_SHARD, SHARDS],
         }
 
-    def folder(self, declaration: Mapping[str, Any]) -> Path:
-        """``<out>/<recipe>/<protocol>-<kind>-<fingerprint>``"""
-        name = f"{self.protocol.name}-{self.feature.kind}-{fingerprint(declaration)}"
-        return Path(self.request.out) / self.recipe.name / name
+    def name(self, declaration: Mapping[str, Any]) -> str:
+        """``<recipe>/<protocol>-<kind>-<fingerprint>``"""
+        own = f"{self.protocol.name}-{self.feature.kind}-{fingerprint(declaration)}"
+        return f"{self.recipe.name}/{own}"
 
 
 def resolve(request: Request) -> Resolved:
@@ -111,6 +114,10 @@ def resolve(request: Request) -> Resolved:
         raise unknown_name("engine", request.engine, ENGINES)
     if request.workers is not None and not 1 <= request.workers <= MOST_WORKERS:
         raise UsageError(f"workers={request.workers}: expected 1 to {MOST_WORKERS}")
+    if request.address is not None and request.engine not in WITH_ADDRESS:
+        raise UsageError(f"--address is for --engine dask, got --engine {request.engine}")
+    if request.address is not None and request.workers is not None:
+        raise UsageError("--workers is for workers of this machine; those at --address are running")
     place = locate(request.recipe)
     recipe = load_recipe(place.code)
     manifest = load_manifest(Path(request.manifest or place.manifest))

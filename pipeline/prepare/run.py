@@ -1,58 +1,50 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
 import inspect
-import json
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from pipeline.archive import Opened, open_source
 from pipeline.build import Job, build
-from pipeline.dataset import NAME, open_sealed, seal
+from pipeline.dataset import seal
 from pipeline.engines import ENGINES
-from pipeline.errors import (
-    DatasetError,
-    OutputError,
-    RecipeError,
-    ShardwellError,
-    unknown_name,
-)
+from pipeline.errors import RecipeError, ShardwellError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
-from pipeline.files import write_json
+from pipeline.files import flush
 from pipeline.manifest import Source
-from pipeline.plan import Plan, write_plan
+from pipeline.plan import Plan, read_rows, write_plan
 from pipeline.prepare.checks import (
     check_bad_clips,
-    check_folder,
     check_promises,
     check_space,
     disk_errors_in_one_line,
 )
+from pipeline.prepare.output import (
+    Output,
+    Prepared,
+    check_output,
+    explain,
+    find,
+    one_at_a_time,
+    output_of,
+    prepared,
+    seal_output,
+    unseal,
+)
 from pipeline.prepare.request import Request, Resolved, resolve, source_key
+from pipeline.probe import probe_of
 from pipeline.recipe import Corpus, Recipe
 from pipeline.records import Example
+from pipeline.ship import ship
 
 PLAN_NAME = ".plan.arrow"  # removed when the dataset is sealed
-LOG = logging.getLogger(__name__)
 PRELOAD = ("pipeline.build",)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A sealed dataset: where it is, its rows per split, and whether it was there already."""
-
-    folder: Path
-    rows: Mapping[str, int]
-    bad: int
-    up_to_date: bool
 
 
 def prepare_dataset(request: Request) -> Prepared:
@@ -69,70 +61,19 @@ def prepare_dataset(request: Request) -> Prepared:
             for role, source in resolved.sources.items()
         }
         declaration = resolved.declaration(hashes)
-        folder = resolved.folder(declaration)
-        found = _found(resolved, declaration, folder)
+        output = output_of(resolved, declaration)
+        found = find(resolved, declaration, output)
         if found:
             return found
-        check_folder(folder)
-        with _one_at_a_time(folder):
-            found = _found(resolved, declaration, folder)  # the run that we waited for made it
+        check_output(output)
+        explain(declaration, output)
+        with one_at_a_time(output):
+            found = find(resolved, declaration, output)  # the run that we waited for made it
             if found:
                 return found
-            (folder / NAME).unlink(missing_ok=True)  # its shards are damaged: build them again
+            unseal(output)  # its shards are damaged: build them again
             files |= _outside_files(resolved, skip=files)
-            return _build(resolved, declaration, folder, files)
-
-
-def _found(resolved: Resolved, declaration: Mapping[str, Any], folder: Path) -> Prepared | None:
-    """The dataset that is there already and whole, if there is one.
-
-    Raises:
-        OutputError: its ``dataset.json`` describes something else.
-        BuildError: it is not what this request asks for: more bad clips, other promises.
-    """
-    try:
-        info = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        info = None
-    declared = json.loads(json.dumps(declaration))
-    if not isinstance(info, dict) or {key: info.get(key) for key in declared} != declared:
-        raise OutputError(
-            f"{folder / NAME}: describes another dataset or is damaged; "
-            "move the directory away and run again"
-        )
-    try:
-        sealed = open_sealed(folder)
-    except DatasetError:
-        return None  # a shard is missing or cut short
-    check_bad_clips(info["bad"], resolved.request.max_bad)
-    rows = {split: sealed.rows(split) for split in sealed.splits}
-    for clip in info["bad"]:  # a promise is of examples, whether they could be used or not
-        rows[clip["split"]] += 1
-    check_promises(resolved, rows)
-    return _prepared(folder, info, up_to_date=True)
-
-
-def _prepared(folder: Path, info: Mapping[str, Any], up_to_date: bool) -> Prepared:
-    rows = {split: sum(s["rows"] for s in shards) for split, shards in info["splits"].items()}
-    return Prepared(folder, rows, len(info["bad"]), up_to_date)
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a dataset's lock; a second run waits for the first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        LOG.warning("%s: another run is building it; waiting for its end", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+            return _build(resolved, declaration, output, files)
 
 
 def generated_files(resolved: Resolved) -> dict[str, Verified]:
@@ -180,17 +121,17 @@ def _outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str
 def _build(
     resolved: Resolved,
     declaration: Mapping[str, Any],
-    folder: Path,
+    output: Output,
     files: Mapping[str, Verified],
 ) -> Prepared:
     """Open the sources, plan, build every shard, seal."""
     request = resolved.request
     workers = request.workers or os.cpu_count() or 1
-    with ENGINES[request.engine](workers, PRELOAD) as run:
+    with ENGINES[request.engine](workers, PRELOAD, request.address) as run:
         opened = open_all(resolved, files)
+        folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
         plan = make_plan(resolved, opened, folder / PLAN_NAME)
-        check_space(folder, plan)
         job = Job(
             folder=folder.resolve(),
             plan=plan.path.resolve(),
@@ -201,10 +142,28 @@ def _build(
             columns=resolved.columns,
             classes=plan.classes,
         )
-        results = run(partial(build, job), plan.tasks)
-        for _ in _bar(results, len(plan.tasks), request.progress):
-            pass
-    return _seal(resolved, declaration, folder, plan)
+        probe = probe_of(job, output.url)
+        if output.url is None:
+            check_space(folder, plan)
+            results = _flushed(folder, run(partial(build, job), plan.tasks, probe))
+        else:
+            work = ((task, read_rows(plan.path, task)) for task in plan.tasks)
+            results = run(partial(ship, output.url, job), work, probe)
+        bar = _bar(results, len(plan.tasks), request.progress)
+        sidecars = {sidecar["shard"]: sidecar for sidecar in bar}
+    return _seal(resolved, declaration, output, plan, [sidecars[t.shard] for t in plan.tasks])
+
+
+def _flushed(folder: Path, sidecars: Iterable[Any]) -> Iterator[Any]:
+    """Pass the results on; wait for the disk while workers go on, and for all of it at the end."""
+    with ThreadPoolExecutor(1) as flusher:
+        waiting = []
+        for sidecar in sidecars:
+            names = (f"{sidecar['shard']}.{ending}" for ending in ("arrow", "json"))
+            waiting += [flusher.submit(flush, folder / name) for name in names]
+            yield sidecar
+    for flushed in waiting:
+        flushed.result()
 
 
 def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Opened]:
@@ -213,8 +172,14 @@ def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Ope
     for role, file in files.items():
         name = resolved.sources[role].name
         total = file.path.stat().st_size
-        with byte_bar(f"opening {file.path.name}", total, resolved.request.progress) as bar:
-            opened[role] = open_source(name, file.path, file.sha256, resolved.cache, bar.update)
+        with (
+            byte_bar(f"opening {file.path.name}", total, resolved.request.progress) as bar,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            proof = pool.submit(file.prove)
+            opened[role] = open_source(
+                name, file.path, file.sha256, resolved.cache, bar.update, proof.result
+            )
     return opened
 
 
@@ -248,10 +213,16 @@ def _examples(recipe: Recipe, corpus: Corpus, params: Mapping[str, Any]) -> Iter
         raise RecipeError(f"recipe {recipe.name}: examples failed: {what}") from error
 
 
-def _seal(resolved: Resolved, declaration: Mapping[str, Any], folder: Path, plan: Plan) -> Prepared:
+def _seal(
+    resolved: Resolved,
+    declaration: Mapping[str, Any],
+    output: Output,
+    plan: Plan,
+    sidecars: Sequence[Mapping[str, Any]],
+) -> Prepared:
     """Merge the sidecars into ``dataset.json``, unless too many clips are bad."""
-    sidecars = [json.loads((folder / f"{t.shard}.json").read_text()) for t in plan.tasks]
-    check_bad_clips([c for sidecar in sidecars for c in sidecar["bad"]], resolved.request.max_bad)
+    findings = [finding for sidecar in sidecars for finding in sidecar["findings"]]
+    check_bad_clips(findings, resolved.request.max_bad)
     extra = {
         "promised": dict(resolved.promised),
         "hints": dict(resolved.recipe.hints),
@@ -264,17 +235,8 @@ def _seal(resolved: Resolved, declaration: Mapping[str, Any], folder: Path, plan
         },
     }
     info = seal(declaration, resolved.columns, plan.classes, sidecars, extra)
-    _remove_orphans(folder, plan)
-    write_json(folder / NAME, info)
-    return _prepared(folder, info, up_to_date=False)
-
-
-def _remove_orphans(folder: Path, plan: Plan) -> None:
-    """Remove what earlier runs left: shards of another plan, temporary files."""
-    own = {f"{task.shard}.{ending}" for task in plan.tasks for ending in ("arrow", "json")}
-    for path in folder.iterdir():
-        if path.name not in own and (path.suffix in (".arrow", ".json") or path.suffix == ".part"):
-            path.unlink()
+    seal_output(output, info)
+    return prepared(output, info, up_to_date=False)
 
 
 def _bar(results: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:

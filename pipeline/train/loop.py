@@ -58,7 +58,9 @@ class Trained:
     parameters: int
 
 
-def train(folder: Path, settings: Settings, progress: bool = False) -> Iterator[Epoch | Trained]:
+def train(
+    where: str | Path, settings: Settings, progress: bool = False, cache: Path | None = None
+) -> Iterator[Epoch | Trained]:
     """Train on a dataset; yields an ``Epoch`` after each, at the end one ``Trained``.
 
     Features are normalised by the mean and variance of train. Runs on the CPU and is repeatable:
@@ -67,8 +69,9 @@ def train(folder: Path, settings: Settings, progress: bool = False) -> Iterator[
     Raises:
         UsageError: settings that don't fit the dataset.
         DatasetError: not a sealed dataset.
+        RemoteError: the store of a dataset at a URL can't be read.
     """
-    data = open_dataset(folder, normalize=True)
+    data = open_dataset(where, normalize=True, cache=cache)
     target = _target(data, settings)
     model = _model(data, target, settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)

@@ -154,9 +154,8 @@ def run() -> None:
     for title, (spec, clips) in settings.items():
         with threadpool_limits(1):
             found = timed(ways_for(spec, clips))
-        print(
-            f"\n{title} ({kernel.how()})\n\n| way | µs per clip | times shardwell |\n|---|---|---|"
-        )
+        print(f"\n{title} ({kernel.how(spec.analysis)})\n")
+        print("| way | µs per clip | times shardwell |\n|---|---|---|")
         for name, microseconds in found.items():
             print(f"| {name} | {microseconds:.0f} | {microseconds / found['shardwell']:.2f} |")
     start_up()

@@ -1,50 +1,30 @@
-"""Runs one function over many tasks and yields results as they finish.
-
-An engine is a context manager: entering it starts its workers (while the caller still prepares the
-tasks), and gives a ``run(function, tasks)`` that yields one result per task, in any order. The
-function must be a module-level function or a ``functools.partial`` of one. What it raises, ``run``
-raises. A new engine is one function and one line in ``ENGINES``.
-"""
+"""The engine of processes on this machine."""
 
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
 from typing import Any
 
+from pipeline.engines.contract import (
+    IN_FLIGHT_PER_WORKER,
+    WORKER_DIED,
+    WORKER_NEVER_BEGAN,
+    Function,
+    Probe,
+    Run,
+)
 from pipeline.errors import BuildError
 
-Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-IN_FLIGHT_PER_WORKER = 2
-WORKER_DIED = (
-    "a worker process died (killed, or out of memory); what it had finished is kept: "
-    "run the same command again to go on, with fewer --workers if memory is short"
-)
-WORKER_NEVER_BEGAN = (
-    "a worker process died before it finished anything: killed, out of memory, or started by a "
-    'script whose own work is not under `if __name__ == "__main__":`; put it there, or take '
-    "--engine serial"
-)
-
 
 @contextlib.contextmanager
-def serial(workers: int, preload: Sequence[str]) -> Iterator[Run]:
-    """One task after the other in this process."""
-
-    def run(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        yield from map(function, tasks)
-
-    yield run
-
-
-@contextlib.contextmanager
-def local(workers: int, preload: Sequence[str]) -> Iterator[Run]:
+def local(workers: int, preload: Sequence[str], address: str | None = None) -> Iterator[Run]:
     """``workers`` processes on this machine.
 
     They are forked from a fork server that has imported the modules of ``preload`` once; where
@@ -55,12 +35,14 @@ def local(workers: int, preload: Sequence[str]) -> Iterator[Run]:
     context = multiprocessing.get_context("forkserver" if has_server else "spawn")
     if has_server:
         context.set_forkserver_preload(list(preload))
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_worker_begins)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_worker_begins, initargs=(dict(os.environ),)
+    )
     try:
-        with _without_interrupts():
+        with without_interrupts():
             for _ in range(workers):  # a process is started per waiting task: start them all now
                 pool.submit(os.getpid)
-        yield lambda function, tasks: _run_in_pool(pool, workers, function, tasks)
+        yield _runner(pool, workers)
     except BaseException:
         # Whatever a worker has under way may be lost: it is written whole or not at all.
         for process in list((pool._processes or {}).values()):
@@ -71,11 +53,13 @@ def local(workers: int, preload: Sequence[str]) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Hold Ctrl-C back while processes start: they inherit that, and leave it to the driver."""
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return
+    # This process of multiprocessing's own lets Ctrl-C through again when it is started.
+    multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -83,8 +67,11 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _worker_begins() -> None:
-    """A worker leaves Ctrl-C to the driver, and ends when the driver is gone, however it ended."""
+def _worker_begins(environment: Mapping[str, str]) -> None:
+    """A worker has the driver's environment, leaves Ctrl-C to it, and ends when it is gone."""
+    # The fork server keeps the environment of its own start, which may be long ago.
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     driver = multiprocessing.parent_process()
     if driver is not None:
@@ -97,11 +84,15 @@ def _worker_begins() -> None:
         threading.Thread(target=follow_driver, daemon=True).start()
 
 
+def _runner(pool: ProcessPoolExecutor, workers: int) -> Run:
+    def run(function: Function, tasks: Iterable[Any], probe: Probe | None = None) -> Iterator[Any]:
+        return _run_in_pool(pool, workers, function, tasks)
+
+    return run
+
+
 def _run_in_pool(
-    pool: ProcessPoolExecutor,
-    workers: int,
-    function: Callable[[Any], Any],
-    tasks: Iterable[Any],
+    pool: ProcessPoolExecutor, workers: int, function: Function, tasks: Iterable[Any]
 ) -> Iterator[Any]:
     """Submit tasks, a bounded number at a time; yield results as they finish."""
     waiting: set[Future[Any]] = set()
@@ -123,9 +114,3 @@ def _run_in_pool(
     finally:
         for future in waiting:
             future.cancel()
-
-
-ENGINES: dict[str, Callable[[int, Sequence[str]], AbstractContextManager[Run]]] = {
-    "serial": serial,
-    "local": local,
-}
