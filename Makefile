@@ -37,7 +37,7 @@ bench: .venv/.bench  ## the benchmarks
 clean:  ## remove the environment and the demo
 	rm -rf .venv demo
 
-.venv/.%: pyproject.toml constraints.txt hatch_build.py pipeline/features/kernel.c
+.venv/.%: pyproject.toml constraints.txt hatch_build.py pipeline/features/kernel.c pipeline/loader/gather.c
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -13,8 +13,6 @@ T is float32, float16, int16, uint8 or int64. There are no extension types and n
 Arrow reader reads it (format: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format).
 """
 
-import errno
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ import pyarrow as pa
 from pipeline.columns import lists, numbers, strings, view
 from pipeline.errors import DatasetError
 from pipeline.files import InPieces, written
+from pipeline.mapping import Bytes, mapped
 
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
@@ -64,12 +63,14 @@ class Shard:
     """A mapped shard.
 
     Attributes:
-        keys, labels: Arrow columns.
+        batch: the whole shard as Arrow has it.
+        keys, labels: its columns.
         values: all features on end, (total, …) for open lengths, (rows, …) for one shape.
         offsets: (rows + 1,) int32, example i is ``values[offsets[i]:offsets[i + 1]]``; ``None`` for
             one shape.
     """
 
+    batch: pa.RecordBatch
     keys: pa.Array
     labels: Mapping[str, pa.Array]
     values: Array
@@ -140,14 +141,11 @@ def read_shard(path: Path, columns: Columns) -> Shard:
         DatasetError: not an Arrow file, cut short, or of another schema.
     """
     try:
-        with path.open("rb") as handle:
-            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
-        batch = _only_batch(path, mapped, columns.schema())
+        whole = mapped(path)
+        batch = _only_batch(path, whole, columns.schema())
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a shard here, got no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        if getattr(error, "errno", None) == errno.EMFILE:
-            raise DatasetError(f"{path}: too many open files; raise the limit: ulimit -n") from None
         reason = str(error).partition("\n")[0]
         raise DatasetError(
             f"{path}: not a whole shard ({reason}); prepare the dataset again"
@@ -159,19 +157,20 @@ def read_shard(path: Path, columns: Columns) -> Shard:
     while isinstance(inner, pa.ListArray | pa.FixedSizeListArray):
         inner = inner.values
     # NumPy views the map itself, not Arrow's read-only buffer: torch takes writable memory alone.
-    start = inner.buffers()[1].address - pa.py_buffer(mapped).address if len(inner) else 0
-    if not 0 <= start <= len(mapped):
+    start = inner.buffers()[1].address - whole.ctypes.data if len(inner) else 0
+    if not 0 <= start <= len(whole):
         raise DatasetError(f"{path}: expected an uncompressed shard; prepare the dataset again")
-    values = np.frombuffer(mapped, columns.dtype, len(inner), start)
+    values = np.frombuffer(whole, columns.dtype, len(inner), start)
     shape = [-1 if width is None else width for width in columns.shape]
     values = values.reshape(shape if offsets is not None else (len(features), *shape))
-    return Shard(batch.column("key"), labels, values, offsets)
+    return Shard(batch, batch.column("key"), labels, values, offsets)
 
 
-def _only_batch(path: Path, mapped: mmap.mmap, schema: pa.Schema) -> pa.RecordBatch:
-    if mapped[: len(MAGIC)] != MAGIC:  # Arrow itself looks only at the end of the file
-        raise ValueError(f"it begins with {mapped[: len(MAGIC)]!r}, not {MAGIC!r}")
-    reader = pa.ipc.open_file(pa.py_buffer(mapped))
+def _only_batch(path: Path, whole: Bytes, schema: pa.Schema) -> pa.RecordBatch:
+    begin = whole[: len(MAGIC)].tobytes()
+    if begin != MAGIC:  # Arrow itself looks only at the end of the file
+        raise ValueError(f"it begins with {begin!r}, not {MAGIC!r}")
+    reader = pa.ipc.open_file(pa.py_buffer(whole))
     if reader.schema != schema or reader.num_record_batches != 1:
         raise DatasetError(
             f"{path}: expected one batch with the columns {_brief(schema)}, got "

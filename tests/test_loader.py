@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from pipeline.errors import DatasetError, UnknownNameError, UsageError
-from pipeline.loader import Split, make_loader, open_dataset
+from pipeline.loader import Split, gather, make_loader, open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.shard import read_shard
+from tests.sealed import write_sealed
 
 Ask = Callable[..., Request]
 
@@ -212,8 +213,115 @@ def test_lengths_are_a_column(phrases: Path) -> None:
     split = open_dataset(phrases)["train"]
     lengths = split.column("lengths")
     assert lengths.tolist() == [len(features) for _, features in stored(split)]
-    with pytest.raises(UnknownNameError, match="expected one of lengths"):
-        split.column("text")
+    assert split.column("text").tolist() == split.batch(range(len(split)))["text"]
+    assert split.column("key").tolist() == [key for key, _ in stored(split)]
+    with pytest.raises(UnknownNameError, match="expected one of key, lengths"):
+        split.column("words")
+
+
+def test_slices_and_filters_are_splits(digits_dataset: Path, phrases: Path) -> None:
+    split = open_dataset(digits_dataset, key=True)["train"]
+    keys = split.column("key").tolist()
+    assert split[10:20].column("key").tolist() == keys[10:20]
+    assert split[::-7].batch(range(3))["key"] == keys[::-7][:3]
+    assert split[5:50][2:4][1]["key"] == keys[8]
+    few = split.filter("sum", [3, 4])
+    assert set(few.column("sum").tolist()) == {3, 4}
+    assert len(few) == int(np.isin(split.column("sum"), [3, 4]).sum())
+    assert few.filter("key", [few[1]["key"]])[0]["sum"] == few[1]["sum"]
+    texts = open_dataset(phrases)["train"]
+    short = texts.filter("lengths", lambda n: n <= np.median(n))
+    assert 0 < len(short) < len(texts)
+    assert short.column("lengths").max() <= np.median(texts.column("lengths"))
+    with pytest.raises(UsageError, match=r"filter by sum: expected 300 bools, got int64"):
+        split.filter("sum", lambda n: n)
+
+
+def test_classes_are_filtered_by_name(ask_commands: Ask) -> None:
+    split = open_dataset(prepare_dataset(ask_commands()).folder)["train"]
+    names = split.classes["word"]
+    part = split.filter("word", [names[1]])
+    assert part.column("word").tolist() == [1] * len(part)
+    assert len(split.filter("word", [1])) == len(part) > 0
+    for unknown in ("soup", 99):
+        with pytest.raises(UnknownNameError, match=f"unknown class of word '{unknown}'"):
+            split.filter("word", [unknown])
+
+
+def test_labels_are_chosen(ask_commands: Ask) -> None:
+    folder = prepare_dataset(ask_commands()).folder
+    whole = open_dataset(folder)["train"]
+    part = open_dataset(folder, labels=["word"])["train"]
+    assert set(part.batch([0])) == set(part[0]) == {"features", "lengths", "word"}
+    assert torch.equal(part.batch([2, 1])["word"], whole.batch([2, 1])["word"])
+    assert set(open_dataset(folder, labels=())["train"][0]) == {"features", "lengths"}
+    with pytest.raises(UnknownNameError, match=r"unknown label of .* 'words'"):
+        open_dataset(folder, labels=["words"])
+
+
+@pytest.fixture(params=["c", "numpy"])
+def gathering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "numpy":
+        monkeypatch.setattr("pipeline.loader.gather._library", lambda: None)
+    elif gather._library() is None:
+        pytest.skip("gather.c is not compiled here")
+
+
+@pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize("shards", [1, 3, 40])
+def test_batches_from_any_number_of_shards(tmp_path: Path, shards: int) -> None:
+    """Both ways of gathering, against the rows that were written; shards may even be empty."""
+    rng = np.random.default_rng(0)
+    fixed = [rng.standard_normal((5, 40), np.float32) for _ in range(30)]
+    open_length = [rng.standard_normal((n, 80), np.float32) for n in rng.integers(0, 20, 30)]
+    for rows, name in ((fixed, "fixed"), (open_length, "open")):
+        folder = write_sealed(tmp_path / name, rows, shards, name == "fixed")
+        split = open_dataset(folder, key=True)["train"]
+        for wanted in ([29, 0, 17, 0], np.arange(30)[::-3], np.array([3], np.int32), [-1]):
+            batch = split.batch(wanted)
+            expected = [rows[i] for i in np.asarray(wanted)]
+            assert batch["lengths"].tolist() == [len(row) for row in expected]
+            assert batch["speaker"].tolist() == [i % 30 for i in np.asarray(wanted)]
+            assert batch["word"].tolist() == [i % 30 % 35 for i in np.asarray(wanted)]
+            assert batch["key"] == [f"{i % 30:08d}" for i in np.asarray(wanted)]
+            for got, row in zip(batch["features"], expected, strict=True):
+                np.testing.assert_array_equal(got[: len(row)], row)
+                assert not got[len(row) :].any()
+        for outside in (np.array([0, 30]), np.array([-31])):
+            with pytest.raises(IndexError, match="there are 30 examples"):
+                split.batch(outside)
+
+
+def test_a_thousand_shards_need_no_file_descriptors(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    rows = [np.full((1, 40), i, np.float32) for i in range(300)]
+    folder = write_sealed(tmp_path / "many", rows, 300, True)
+    split = open_dataset(folder)["train"]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
+    try:
+        batch = split.batch(np.arange(300))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert batch["features"][:, 0, 0].tolist() == list(range(300))
+
+
+def test_a_hugging_face_dataset_views_the_shards(phrases: Path, ask_commands: Ask) -> None:
+    split = open_dataset(phrases, key=True)["train"]
+    theirs = split.to_hf()
+    assert theirs["key"][:] == [key for key, _ in stored(split)]
+    for row, (_, features) in zip(theirs.with_format("numpy"), stored(split), strict=True):
+        np.testing.assert_array_equal(row["features"], features)
+    assert split[1:3].to_hf()["key"][:] == split[1:3].column("key").tolist()
+    column = theirs.data.column("features").chunk(0)
+    values = column.values.values if hasattr(column.values, "values") else column.values
+    mapped = split._mapped.shard(0).values
+    assert values.buffers()[1].address == mapped.ctypes.data
+    own = open_dataset(prepare_dataset(ask_commands()).folder)["train"]
+    words = own.to_hf()
+    assert words.features["word"].names == list(own.classes["word"])
+    assert words.with_format("torch")[0]["features"].shape[1] == 40
 
 
 def test_damaged_offsets_are_found_before_they_are_used(phrases: Path) -> None:

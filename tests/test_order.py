@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.loader import make_loader, open_dataset
-from pipeline.loader.order import Order, Ranks, index_batches
-from pipeline.loader.permutation import SMALL, Permutation
+from pipeline.loader.order import BLOCK, BLOCKS, SHUFFLES, Order
+from pipeline.loader.permutation import SMALL, Numbers, Permutation
+from pipeline.loader.turns import Batching, Place, Ranks, Turns
 
 
 @given(n=st.integers(1, 3 * SMALL), key=st.tuples(st.integers(0, 1 << 62), st.integers(0, 1000)))
@@ -50,48 +52,141 @@ def test_all_permutations_of_a_few_are_equally_likely() -> None:
     assert sum((c - 1000) ** 2 / 1000 for c in counts.values()) < 60  # chi-square, 23 d.o.f.
 
 
-def served(order: Order, world: int, drop: bool, epoch: int = 0, first: int = 0) -> list[Any]:
-    """The batches of all ranks, by turns."""
-    ranks = [Ranks(rank, world, drop) for rank in range(world)]
-    streams = [list(index_batches(order, r, epoch, first)) for r in ranks]
+def lengths(examples: Numbers) -> Numbers:
+    """A length for every example: 10 to 109 frames."""
+    return 10 + examples * 37 % 100
+
+
+def turns(order: Order, batching: Batching, rank: int = 0, world: int = 1) -> Turns:
+    return Turns(order, batching, Ranks(rank, world), lengths)
+
+
+START = Place(0)
+
+
+def served(
+    order: Order, batching: Batching, world: int, place: Place = START, most: int | None = None
+) -> tuple[list[Any], Place]:
+    """The batches of all ranks by turns, of ``most`` turns, and the place after them."""
+    ranks = [turns(order, batching, rank, world) for rank in range(world)]
+    streams = [list(islice(r.served(place), most)) for r in ranks]
     assert len({len(stream) for stream in streams}) == 1
-    return [batch.tolist() for turn in zip(*streams, strict=True) for batch in turn]
+    rounds = list(zip(*streams, strict=True))
+    assert all(len({after for _, after in turn}) == 1 for turn in rounds)
+    after = rounds[-1][0][1] if rounds else place
+    return [batch.tolist() for turn in rounds for batch, _ in turn], after
 
 
 ORDERS = st.builds(
     Order,
-    examples=st.integers(1, 400),
-    batch_size=st.integers(1, 50),
-    shuffle=st.booleans(),
+    examples=st.integers(1, 900),
+    shuffle=st.sampled_from(SHUFFLES),
     seed=st.integers(0, 9),
+)
+PLAIN = st.builds(Batching, size=st.integers(1, 50), drop_last=st.booleans())
+BUCKETED = st.builds(
+    Batching,
+    size=st.none() | st.integers(1, 50),
+    max_frames=st.integers(50, 2000),
+    window=st.integers(1, 400),
     drop_last=st.booleans(),
 )
+SIZED = st.builds(
+    Batching, size=st.integers(1, 50), window=st.integers(1, 400), drop_last=st.booleans()
+)
+BATCHINGS = st.one_of(PLAIN, BUCKETED, SIZED)
 
 
-@given(order=ORDERS, world=st.integers(1, 7), epoch=st.integers(0, 3))
-def test_ranks_share_an_epoch_out(order: Order, world: int, epoch: int) -> None:
-    whole = served(order, 1, True, epoch)
-    assert len(whole) == order.batches
+def kept_whole(batching: Batching) -> bool:
+    """Whether every example of an epoch is served."""
+    return batching.max_frames is not None or not batching.drop_last
+
+
+@given(order=ORDERS, batching=BATCHINGS, world=st.integers(1, 7), epoch=st.integers(0, 3))
+def test_ranks_share_an_epoch_out(order: Order, batching: Batching, world: int, epoch: int) -> None:
+    place = Place(epoch)
+    whole, after = served(order, batching, 1, place)
+    assert len(whole) == turns(order, batching).rounds(epoch)
+    if whole:
+        assert after == Place(epoch + 1)
     alone = [i for batch in whole for i in batch]
     assert len(set(alone)) == len(alone)
-    if not order.drop_last:
+    if kept_whole(batching):
         assert sorted(alone) == list(range(order.examples))
-    dropping, padding = served(order, world, True, epoch), served(order, world, False, epoch)
-    assert dropping == whole[: len(whole) // world * world]
-    assert padding[: len(whole)] == whole
-    assert all(batch in whole for batch in padding)
-    assert len(padding) - len(whole) < world
+    else:
+        assert len(alone) == order.examples // int(batching.size or 1) * int(batching.size or 1)
+    shared, _ = served(order, batching, world, place)
+    assert len(shared) == world * turns(order, batching, 0, world).rounds(epoch)
+    if batching.drop_last:
+        assert shared == whole[: len(whole) // world * world]
+    else:
+        assert shared[: len(whole)] == whole
+        assert all(batch in whole for batch in shared)
+        assert len(shared) - len(whole) < world
 
 
-@given(order=ORDERS, before=st.integers(1, 5), after=st.integers(1, 5), data=st.data())
+@given(order=ORDERS, batching=BATCHINGS)
+def test_batches_are_as_large_as_they_may_be(order: Order, batching: Batching) -> None:
+    whole, _ = served(order, batching, 1)
+    for batch in whole:
+        assert len(batch) <= (batching.size or len(batch))
+        padded = len(batch) * int(lengths(np.array(batch)).max())
+        assert len(batch) == 1 or padded <= (batching.max_frames or padded)
+    if batching.window is None:
+        assert all(len(batch) == batching.size for batch in whole[:-1])
+
+
+@given(
+    order=ORDERS,
+    batching=BATCHINGS,
+    before=st.integers(1, 5),
+    after=st.integers(1, 5),
+    data=st.data(),
+)
 def test_another_number_of_ranks_goes_on_with_nothing_lost_or_twice(
-    order: Order, before: int, after: int, data: st.DataObject
+    order: Order, batching: Batching, before: int, after: int, data: st.DataObject
 ) -> None:
-    whole = served(order, 1, True)
-    turns = data.draw(st.integers(0, len(whole) // before))
-    first = served(order, before, False)[: turns * before]
-    rest = served(order, after, False, first=turns * before)
-    assert (first + rest)[: len(whole)] == whole
+    whole, _ = served(order, batching, 1)
+    rounds = data.draw(st.integers(0, len(whole) // before))
+    first, place = served(order, batching, before, Place(0), rounds)
+    if place.epoch:  # the epoch is done
+        assert first[: len(whole)] == whole or batching.drop_last
+        return
+    saved = turns(order, batching, 0, before).state(place)
+    rest, _ = served(order, batching, after, turns(order, batching, 0, after).place(saved))
+    assert whole[: len(first) + len(rest)] == (first + rest)[: len(whole)]
+    assert len(first + rest) > len(whole) - (after if batching.drop_last else 1)
+
+
+def test_blocks_are_mixed_but_stay_together() -> None:
+    """Any 8,192 places in a row lie in few blocks; neighbours seldom stay neighbours."""
+    n = 100_000
+    order = Order(n, "blocks", 3)
+    examples = order.at(0, np.arange(n))
+    assert np.array_equal(np.sort(examples), np.arange(n))
+    span = examples[: BLOCK * BLOCKS]
+    begins = np.flatnonzero(np.diff(np.sort(span)) != 1)
+    assert len(begins) <= BLOCKS
+    assert np.count_nonzero(np.abs(np.diff(examples)) == 1) < n / 100
+    assert not np.array_equal(order.at(1, np.arange(n)), examples)
+    assert np.array_equal(order.at(0, np.array([5, 70_000, 99_999])), examples[[5, 70_000, 99_999]])
+
+
+def test_buckets_pad_little() -> None:
+    """Lengths as LJSpeech has them, from 100 to 1,000 frames; a random order pads 40 %."""
+    rng = np.random.default_rng(0)
+    frames = np.clip(rng.normal(560, 190, 13_100), 100, 870).astype(np.int64)
+
+    def padding(batching: Batching) -> float:
+        order = Order(len(frames), "examples", 1)
+        batches = Turns(order, batching, Ranks(0, 1), lambda i: frames[i]).served(Place(0))
+        padded = sum(len(b) * int(frames[b].max()) for b, _ in batches)
+        return 1 - int(frames.sum()) / padded
+
+    assert padding(Batching(32)) > 0.3
+    assert padding(Batching(32, window=8192)) < 0.02
+    assert padding(Batching(None, 20_000, 8192)) < 0.02
+    assert padding(Batching(32, window=32 * 20)) < 0.06
 
 
 def keys(loader: Any, count: int | None = None) -> list[list[str]]:
@@ -116,7 +211,7 @@ def test_a_loader_goes_on_exactly_where_it_was(
     seen, stream = keys(first), iter(first)
     seen += [next(stream)["key"] for _ in range(stop)]
     state = first.state_dict()
-    assert state == {"epoch": 1, "batches": stop, "order": state["order"]}
+    assert state == {"epoch": 1, "window": 0, "batch": stop, "made_from": state["made_from"]}
     for num_workers in (0, 2):
         again = loader(num_workers)
         again.load_state_dict(state)
@@ -133,10 +228,10 @@ def test_the_end_of_an_epoch_is_the_beginning_of_the_next(digits_dataset: Any) -
     stream = iter(loader)
     for batches in (1, 2):
         next(stream)
-        assert loader.state_dict()["batches"] == batches
+        assert loader.state_dict()["batch"] == batches
     next(stream)  # the last one: whoever saves now need not have seen the end
     state = loader.state_dict()
-    assert (state["epoch"], state["batches"]) == (1, 0)
+    assert (state["epoch"], state["batch"]) == (1, 0)
     other = make_loader(split, 100, shuffle=True)
     other.load_state_dict(state)
     assert keys(other) == keys(loader)
@@ -154,8 +249,8 @@ def test_another_order_is_refused(digits_dataset: Any, state: dict, message: str
     loader = make_loader(open_dataset(digits_dataset)["train"], 64)
     saved = loader.state_dict()
     with pytest.raises(UsageError, match=message):
-        loader.load_state_dict(saved | {"order": saved["order"] | state})
-    for broken in ({}, {"order": 3}, saved | {"epoch": -1}, saved | {"batches": "x"}):
+        loader.load_state_dict(saved | {"made_from": saved["made_from"] | state})
+    for broken in ({}, {"made_from": 3}, saved | {"epoch": -1}, saved | {"batch": "x"}):
         with pytest.raises(UsageError, match="the state of a loader"):
             loader.load_state_dict(broken)
 

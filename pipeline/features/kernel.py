@@ -6,7 +6,6 @@ ways agree to the rounding of a float32 transform; which of them ran is recorded
 """
 
 import ctypes
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.compiled import compiled
 from pipeline.features.analysis import Analysis, padded, window
 from pipeline.features.mel import MelBank, mel_filters
 from pipeline.features.scale import Values
@@ -161,21 +161,13 @@ def _library(precision: str) -> ctypes.CDLL | None:
 
 
 def _loaded(name: str) -> ctypes.CDLL | None:
-    """A compiled kernel beside this file, None where it was not compiled."""
-    for path in Path(__file__).parent.glob(f"{name}.*"):
-        try:
-            library = ctypes.CDLL(str(path))
-            _ = library.abi
-        except (OSError, AttributeError):
-            continue  # compiled for another system, or by another version
-        library.abi.restype = ctypes.c_uint32
-        if library.abi() != zlib.crc32(Path(__file__).with_name("kernel.c").read_bytes()):
-            continue  # compiled from another version of the source
+    """A compiled kernel, None where it was not compiled."""
+    library = compiled(Path(__file__).with_name("kernel.c"), name)
+    if library:
         pointer = ctypes.c_void_p
         library.analyse.argtypes = [pointer] * 3 + [ctypes.c_int64] + [pointer] * 3
         library.analyse.restype = None
-        return library
-    return None
+    return library
 
 
 @cache

@@ -1,23 +1,26 @@
 """``make_loader``: a torch ``DataLoader`` of padded batches in a seeded, resumable order."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from pipeline.errors import UsageError
-from pipeline.loader.order import Order, Ranks, check_same, index_batches
+from pipeline.loader.order import Order
 from pipeline.loader.permutation import Numbers
 from pipeline.loader.split import Batch, Split
+from pipeline.loader.turns import WINDOW, Batching, Place, Ranks, Turns
 
 
 def make_loader(
     split: Split,
-    batch_size: int,
-    shuffle: bool = False,
+    batch_size: int | None = None,
+    shuffle: bool | str = False,
     seed: int = 0,
     drop_last: bool = False,
+    max_frames: int | None = None,
+    window: int | None = None,
     num_workers: int = 0,
     pin_memory: bool = False,
     rank: int | None = None,
@@ -31,61 +34,97 @@ def make_loader(
     can't be shared out equally is left out, else the ranks that lack a batch take the epoch's first
     ones again.
 
+    Args:
+        split: what ``open_dataset`` gives.
+        batch_size: examples in a batch; with ``max_frames`` the most of them, or None.
+        shuffle: True for one permutation of all examples; ``"blocks"``, for data larger than
+            memory, permutes blocks of 256 examples and then the examples of 32 blocks, so that a
+            disk reads long runs; False for the stored order, which is mixed by a hash of the keys.
+        seed: of every epoch's permutation.
+        drop_last: whether a smaller last batch is left out.
+        max_frames: most frames in a padded batch, its longest example times its size.
+        window: examples that are sorted by length together before they are cut into batches, which
+            are then mixed; what is padded becomes less. With ``max_frames`` 8,192 unless given.
+        num_workers: processes that gather batches. A batch is one copy, so they help only where
+            ``transform`` or the disk takes long.
+        pin_memory: whether batches are copied to page-locked memory, for a GPU to fetch.
+        rank: this process's number among those that share the order out.
+        world_size: how many they are.
+
     Raises:
-        UsageError: ``batch_size`` below 1, ``seed`` below 0, ``rank`` not below ``world_size``.
+        UsageError: no batch size at all, one below 1, ``seed`` below 0, ``rank`` not below
+            ``world_size``.
     """
-    order = Order(len(split), batch_size, shuffle, seed, drop_last)
-    return Loader(split, order, _ranks(rank, world_size, drop_last), num_workers, pin_memory)
+    if max_frames is not None and window is None:
+        window = WINDOW
+    how = shuffle if isinstance(shuffle, str) else "examples" if shuffle else "none"
+    turns = Turns(
+        Order(len(split), how, seed),
+        Batching(batch_size, max_frames, window, drop_last),
+        _ranks(rank, world_size),
+        split.lengths,
+        split.identity,
+    )
+    return Loader(split.batch, turns, num_workers, pin_memory)
 
 
-def _ranks(rank: int | None, world: int | None, drop: bool) -> Ranks:
+def _ranks(rank: int | None, world: int | None) -> Ranks:
     if (rank is None) != (world is None):
         raise UsageError(f"rank={rank}, world_size={world}: expected both or neither")
     if rank is not None and world is not None:
-        return Ranks(rank, world, drop)
+        return Ranks(rank, world)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), drop)
-    return Ranks(0, 1, drop)
+        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return Ranks(0, 1)
 
 
 class Loader(torch.utils.data.DataLoader[Batch]):
     """A ``DataLoader`` whose epoch can be set, and whose place in it can be saved and loaded."""
 
     def __init__(
-        self, split: Split, order: Order, ranks: Ranks, num_workers: int, pin_memory: bool
+        self,
+        batch: Callable[[Numbers], Batch],
+        turns: Turns,
+        num_workers: int,
+        pin_memory: bool,
     ) -> None:
-        self._turns = _Turns(order, ranks)
+        self._batch, self._turns = batch, turns
+        self._sampler = _Sampler(turns)
         super().__init__(
-            _Batches(split),
-            sampler=self._turns,
+            _Batches(batch),
+            sampler=self._sampler,
             batch_size=None,  # the sampler gives whole batches of indices
+            collate_fn=_as_it_is,
             num_workers=num_workers,
             pin_memory=pin_memory,
             # Else torch draws its workers' seeds from everybody's global generator.
-            generator=torch.Generator().manual_seed(order.seed),
+            generator=torch.Generator().manual_seed(turns.order.seed),
         )
-        self._epoch, self._first = 0, 0  # of the next ``iter()``
-        self._state = (0, 0)  # the epoch under way, and the batches of it that all ranks delivered
+        self._next = Place(0)  # where the next ``iter()`` begins
+        self._delivered = Place(0)
+
+    def __len__(self) -> int:
+        """Batches of the epoch that the next ``iter()`` serves, from its beginning."""
+        return self._turns.rounds(self._next.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next ``iter()`` begin that epoch."""
-        self._epoch, self._first = epoch, 0
-        self._state = (epoch, 0)
+        self._next = self._delivered = Place(epoch)
 
     def __iter__(self) -> Any:
         # Not a generator: the epoch is the one at ``iter()``, not the one at the first batch.
-        self._turns.epoch, self._turns.first = self._epoch, self._first
-        self._epoch, self._first = self._epoch + 1, 0
-        return self._delivered(super().__iter__(), self._turns.epoch, self._turns.first)
+        place, self._next = self._next, Place(self._next.epoch + 1)
+        if self.num_workers == 0 and not self.pin_memory:
+            # Torch's own iterator takes as long as the gather of a small batch.
+            return _Delivered(
+                self, ((self._batch(i), then) for i, then in self._turns.served(place))
+            )
+        self._sampler.place, self._sampler.after = place, deque()
+        return _Delivered(self, _paired(super().__iter__(), self._sampler.after))
 
-    def _delivered(self, batches: Iterator[Batch], epoch: int, first: int) -> Iterator[Batch]:
-        """Count what is handed over, not what workers have prepared."""
-        world, whole = self._turns.ranks.world, self._turns.order.batches
-        for turn, batch in enumerate(batches, 1):
-            done = first + turn * world
-            ended = turn == self._turns.ranks.rounds(whole, first)
-            self._state = (epoch + 1, 0) if ended else (epoch, done)
-            yield batch
+    def delivered(self, place: Place) -> None:
+        """Note that the batch before that place was handed over."""
+        self._delivered = place
 
     def state_dict(self) -> dict[str, Any]:
         """Where all ranks are after the batch delivered last: a few numbers.
@@ -93,8 +132,7 @@ class Loader(torch.utils.data.DataLoader[Batch]):
         Every rank saves the same state at the same step, so one of them is enough. At the end of an
         epoch it is the beginning of the next.
         """
-        epoch, first = self._state
-        return {"epoch": epoch, "batches": first, "order": asdict(self._turns.order)}
+        return self._turns.state(self._delivered)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the next ``iter()`` go on where the state was saved, with any number of ranks.
@@ -102,33 +140,62 @@ class Loader(torch.utils.data.DataLoader[Batch]):
         Raises:
             UsageError: it was saved with another order: batch size, seed, examples and the like.
         """
-        check_same(asdict(self._turns.order), state.get("order"))
-        epoch, first = state.get("epoch"), state.get("batches")
-        if not isinstance(epoch, int) or not isinstance(first, int) or min(epoch, first) < 0:
-            raise UsageError(f"the state of a loader: expected epoch and batches, got {state!r}")
-        self._epoch, self._first = epoch, first
-        self._state = (epoch, first)
+        self._next = self._delivered = self._turns.place(dict(state))
+
+
+class _Delivered:
+    """The batches of one ``iter()``: counts what is handed over, not what workers have prepared.
+
+    No generator, which would hold each batch until the next one is made: its memory is then still
+    in the processor's cache when the next one needs some.
+    """
+
+    def __init__(self, loader: Loader, pairs: Iterator[tuple[Batch, Place]]) -> None:
+        self._loader, self._pairs = loader, pairs
+
+    def __iter__(self) -> "_Delivered":
+        return self
+
+    def __next__(self) -> Batch:
+        batch, place = next(self._pairs)
+        self._loader.delivered(place)
+        return batch
+
+
+def _paired(batches: Iterator[Batch], after: deque[Place]) -> Iterator[tuple[Batch, Place]]:
+    while (batch := next(batches, None)) is not None:
+        yield batch, after.popleft()
+        del batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):
     """A split whose items are whole batches, by their indices."""
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
+    def __init__(self, batch: Callable[[Numbers], Batch]) -> None:
+        self.batch = batch
 
     def __getitem__(self, indices: Numbers) -> Batch:
-        return self.split.batch(indices)
+        return self.batch(indices)
 
 
-class _Turns(torch.utils.data.Sampler[Numbers]):
-    """This rank's batches of indices, of the epoch and from the batch that were set last."""
+class _Sampler(torch.utils.data.Sampler[Numbers]):
+    """This rank's batches of indices from a place on; ``after`` takes the place after each."""
 
-    def __init__(self, order: Order, ranks: Ranks) -> None:
-        self.order, self.ranks = order, ranks
-        self.epoch, self.first = 0, 0
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.place, self.after = Place(0), deque[Place]()
 
     def __len__(self) -> int:
-        return self.ranks.rounds(self.order.batches, 0)
+        return self.turns.rounds(self.place.epoch)
 
     def __iter__(self) -> Iterator[Numbers]:
-        return index_batches(self.order, self.ranks, self.epoch, self.first)
+        return self._from(self.place, self.after)
+
+    def _from(self, place: Place, after: deque[Place]) -> Iterator[Numbers]:
+        for indices, then in self.turns.served(place):
+            after.append(then)
+            yield indices

@@ -1,110 +1,67 @@
-"""In which order examples are served: a pure function of (seed, epoch, place), shared by all ranks.
+"""In which order examples are served: a pure function of (seed, epoch, place).
 
-Batches are numbered over all ranks together. From the ``first`` one on, rank r of W takes batches
-first + r, first + W + r, …; so ``first`` alone says what was served, whatever the number of ranks
-was before and will be.
+A place is a number in ``range(examples)``. In no memory it becomes the example that stands there:
+itself, or by one permutation of all examples, or by permutations of blocks and of what is in a few
+of them, so that a disk reads long runs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.loader.permutation import Numbers, Permutation
+from pipeline.loader.permutation import Numbers, Permutation, key_of
 
-AT_ONCE = 8192  # places that are permuted together: one by one they take ten times as long
+BLOCK, BLOCKS = 256, 32  # examples in a run of the disk, and runs that are mixed together
+SHUFFLES = ("none", "examples", "blocks")
 
 
 @dataclass(frozen=True)
 class Order:
-    """The batches of every epoch.
+    """The examples of every epoch in their order.
 
     Attributes:
         examples: how many there are.
-        batch_size: examples in a batch.
-        shuffle: whether each epoch has a permutation of its own; else the order is the stored one.
+        shuffle: ``"none"``: as stored. ``"examples"``: each epoch has a permutation of its own.
+            ``"blocks"``: blocks of 256 consecutive examples are permuted, and then the examples of
+            32 blocks in turn.
         seed: of the permutations.
-        drop_last: whether a smaller last batch is left out.
     """
 
     examples: int
-    batch_size: int
-    shuffle: bool
+    shuffle: str
     seed: int
-    drop_last: bool
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size={self.batch_size}: expected at least 1")
+        if self.shuffle not in SHUFFLES:
+            raise UsageError(f"shuffle={self.shuffle!r}: expected True, False or 'blocks'")
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed={self.seed}: expected 0 to 2^63 - 1")
 
-    @property
-    def batches(self) -> int:
-        """Batches of an epoch, all ranks together."""
-        whole, rest = divmod(self.examples, self.batch_size)
-        return whole + bool(rest and not self.drop_last)
+    def at(self, epoch: int, places: Numbers) -> Numbers:
+        """The examples at some places of an epoch, (n,) int64."""
+        if self.shuffle == "none" or not len(places):
+            return places
+        if self.shuffle == "examples":
+            return Permutation(self.examples, (self.seed, epoch))(places)
+        return self._in_blocks(epoch, places)
 
-    def places(self, epoch: int, first: int, stop: int) -> Numbers:
-        """The examples at the places ``[first, stop)`` of an epoch, (stop - first,) int64."""
-        wanted = np.arange(first, min(stop, self.examples))
-        if not self.shuffle:
-            return wanted
-        return Permutation(self.examples, (self.seed, epoch))(wanted)
+    def _in_blocks(self, epoch: int, places: Numbers) -> Numbers:
+        """Places → places inside their span of blocks → blocks → examples.
 
-
-@dataclass(frozen=True)
-class Ranks:
-    """Which of the batches are this process's: ``rank`` of ``world``.
-
-    Every rank gets equally many. Where the batches that are left can't be shared out equally,
-    ``drop`` leaves out the rest; else the ranks that lack one take the epoch's first batches again.
-    """
-
-    rank: int
-    world: int
-    drop: bool
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world:
-            raise UsageError(f"rank={self.rank}: expected 0 to world_size - 1 = {self.world - 1}")
-
-    def rounds(self, batches: int, first: int) -> int:
-        """How many batches each rank gets from the ``first`` one on."""
-        left = max(batches - first, 0)
-        return left // self.world if self.drop else -(-left // self.world)
-
-    def numbers(self, batches: int, first: int) -> Iterator[int]:
-        """The numbers of this rank's batches from the ``first`` one on."""
-        for turn in range(self.rounds(batches, first)):
-            yield (first + turn * self.world + self.rank) % batches
-
-
-def index_batches(order: Order, ranks: Ranks, epoch: int, first: int) -> Iterator[Numbers]:
-    """This rank's batches of an epoch as indices, from batch ``first`` on."""
-    size = order.batch_size
-    block = max(1, AT_ONCE // size)  # batches permuted together
-    held, begin = np.empty(0, np.int64), -1
-    for number in ranks.numbers(order.batches, first):
-        if number // block != begin:
-            begin = number // block
-            held = order.places(epoch, begin * block * size, (begin + 1) * block * size)
-        at = number % block * size
-        yield held[at : at + size]
-
-
-def check_same(wanted: dict[str, Any], found: Any) -> None:
-    """Raise UsageError unless a state was saved by a loader of the same order.
-
-    The number of workers and of ranks may be another one.
-    """
-    if not isinstance(found, dict):
-        raise UsageError(f"the state of a loader: expected its order, got {found!r}")
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise UsageError(
-                f"{name}={value}: the state was saved with {name}={found.get(name)}, "
-                "and means other batches; take that, or begin the epoch anew"
-            )
+        What is left beyond whole blocks stays last; so that it isn't always the same examples,
+        blocks begin somewhere else in every epoch.
+        """
+        mixed, span = np.empty_like(places), BLOCK * BLOCKS
+        numbers = places // span
+        for number in np.unique(numbers).tolist():
+            here, first = numbers == number, number * span
+            inside = Permutation(min(span, self.examples - first), (self.seed, epoch, 1, number))
+            mixed[here] = inside(places[here] - first) + first
+        blocks, rest = np.divmod(mixed, BLOCK)
+        whole = self.examples // BLOCK
+        if whole:
+            moved = Permutation(whole, (self.seed, epoch, 2))(np.minimum(blocks, whole - 1))
+            blocks = np.where(blocks < whole, moved, blocks)
+        begin = key_of((self.seed, epoch, 3)) % self.examples
+        return (blocks * BLOCK + rest + begin) % self.examples

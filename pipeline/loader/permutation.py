@@ -7,13 +7,14 @@ Seeded and the same on every machine; not for secrets.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 ROUNDS = 6
-SMALL = 4096  # up to here a table is as good as none; a network of so few bits mixes badly
+SMALL = 1 << 16  # up to here a table of half a megabyte; a network of few bits mixes badly
 MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 SHIFT = np.uint64(33)
 
@@ -28,18 +29,31 @@ class Permutation:
     def __call__(self, places: Numbers) -> Numbers:
         """(k,) places in ``range(n)`` → the numbers that stand there, (k,) int64."""
         if self.n <= SMALL:
-            table: Numbers = np.random.default_rng(self.key).permutation(self.n)
-            return table[places]
+            return _table(self.n, self.key)[places]
         # Halves of unequal width, so that the power of two is less than twice n.
         bits = (self.n - 1).bit_length()
         right = bits // 2
-        keys = np.random.SeedSequence(self.key).generate_state(ROUNDS, np.uint64).astype(np.uint64)
+        keys = _words(self.key, ROUNDS)
         numbers = _rounds(places.astype(np.uint64), bits - right, right, keys)
         outside = np.flatnonzero(numbers >= self.n)
         while len(outside):
             numbers[outside] = _rounds(numbers[outside], bits - right, right, keys)
             outside = outside[numbers[outside] >= self.n]
         return numbers.astype(np.int64)
+
+
+@lru_cache(maxsize=2)
+def _table(n: int, key: tuple[int, ...]) -> Numbers:
+    return np.random.default_rng(key).permutation(n)
+
+
+def key_of(key: tuple[int, ...]) -> int:
+    """64 bits, as good as random, that belong to a key of whole numbers."""
+    return int(_words(key, 1)[0])
+
+
+def _words(key: tuple[int, ...], count: int) -> npt.NDArray[np.uint64]:
+    return np.random.SeedSequence(key).generate_state(count, np.uint64).astype(np.uint64)
 
 
 def _rounds(

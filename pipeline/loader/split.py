@@ -1,78 +1,25 @@
-"""``open_dataset`` and ``Split``: a sealed dataset's split as a torch map-style ``Dataset``."""
+"""``Split``: a sealed dataset's split as a torch map-style ``Dataset``."""
 
 import copy
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import hashlib
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.dataset import Sealed, open_sealed
-from pipeline.errors import DatasetError, unknown_name
-from pipeline.loader.gather import LABEL_BYTES, Mapped, Numbers, gather, gathered, texts
-from pipeline.remote import bring, is_url
+from pipeline.dataset import Sealed
+from pipeline.errors import UsageError, unknown_name
+from pipeline.loader.gather import Located, Numbers, places_of
+from pipeline.loader.mapped import Mapped
+from pipeline.loader.serving import serving
 
 Item = dict[str, Any]
 Batch = dict[str, Any]
 Indices = Sequence[int] | npt.NDArray[np.int64]
-
-
-def open_dataset(
-    where: str | Path,
-    normalize: bool = False,
-    key: bool = False,
-    cache: str | Path | None = None,
-) -> "Dataset":
-    """Open a sealed dataset.
-
-    Args:
-        where: the directory or the URL (``s3://…``) that ``shardwell prepare`` named.
-        normalize: subtract the mean and divide by the standard deviation of train, per bin.
-        key: give every example's key, too.
-        cache: where the verified copy of a dataset at a URL is kept (default
-            ``~/.cache/shardwell``).
-
-    Raises:
-        DatasetError: not a sealed dataset, or a damaged one.
-        RemoteError: the store at the URL can't be read.
-    """
-    folder = bring(where, Path(cache) if cache else None) if is_url(where) else Path(where)
-    return Dataset(open_sealed(folder), normalize, key)
-
-
-class Dataset(Mapping[str, "Split"]):
-    """The splits of a sealed dataset by name.
-
-    Attributes:
-        sealed: what ``dataset.json`` says.
-        info: the whole of ``dataset.json``.
-    """
-
-    def __init__(self, sealed: Sealed, normalize: bool, key: bool) -> None:
-        self.sealed = sealed
-        self.info = sealed.info
-        self._options = normalize, key
-
-    def __getitem__(self, split: str) -> "Split":
-        if split not in self.sealed.splits:
-            raise unknown_name(f"split of {self.sealed.folder}", split, self.sealed.splits)
-        return Split(self.sealed, split, *self._options)
-
-    def get(self, split: str, default: Any = None) -> Any:
-        """The split, or ``default`` where the dataset has none of that name."""
-        return self[split] if split in self.sealed.splits else default
-
-    def __contains__(self, split: object) -> bool:
-        return split in self.sealed.splits
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.sealed.splits)
-
-    def __len__(self) -> int:
-        return len(self.sealed.splits)
+Column = npt.NDArray[Any]
 
 
 class Split(torch.utils.data.Dataset[Item]):
@@ -81,32 +28,44 @@ class Split(torch.utils.data.Dataset[Item]):
     Files are mapped when first read, once per process; a ``Split`` can be pickled and forked.
     """
 
-    def __init__(self, sealed: Sealed, name: str, normalize: bool, key: bool) -> None:
+    def __init__(
+        self, sealed: Sealed, name: str, normalize: bool, key: bool, labels: Sequence[str]
+    ) -> None:
         self.sealed = sealed
         self.name = name
-        self._key = key
-        self._ends = np.cumsum([shard.rows for shard in sealed.splits[name]], dtype=np.int64)
+        self._labels = {label: sealed.columns.labels[label] for label in labels}
+        self._texts = [label for label, kind in self._labels.items() if kind == "text"]
+        self._texts += ["key"] if key else []
+        self._inner = tuple(width or 0 for width in sealed.columns.shape[1:])
         self._mapped = Mapped(sealed, name)
         self._chosen: Numbers | None = None  # rows of a part of the split, in its order
-        self._moments = _mean_and_scale(sealed) if normalize else None
+        self._serving = serving(sealed, normalize)
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the class labels, by label; a label's value is an index into its names."""
         return self.sealed.classes
 
+    @property
+    def identity(self) -> str:
+        """16 hex digits that stand for exactly these examples in this order."""
+        digest = hashlib.sha256()
+        for shard in self.sealed.splits[self.name]:
+            digest.update(shard.sha256.encode())
+        if self._chosen is not None:
+            digest.update(zlib.crc32(self._chosen.tobytes()).to_bytes(4, "little"))
+        return digest.hexdigest()[:16]
+
     def __len__(self) -> int:
         if self._chosen is not None:
             return len(self._chosen)
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self.sealed.rows(self.name)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mapped": Mapped(self.sealed, self.name)}
 
     def select(self, indices: Indices) -> "Split":
         """The examples at ``indices``, in their order, as a split of its own; nothing is copied.
-
-        With ``column`` it filters: ``split.select(np.flatnonzero(split.column("word") == 3))``.
 
         Raises:
             IndexError: an index outside -len to len - 1.
@@ -115,38 +74,74 @@ class Split(torch.utils.data.Dataset[Item]):
         part._chosen = self._rows(indices)
         return part
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """``lengths``, or a label that is no text, of every example: (len,) int64 or float64.
+    def filter(self, column: str, keep: Collection[Any] | Callable[[Column], Column]) -> "Split":
+        """The examples whose label or length is wanted, as a split of its own; nothing is copied.
 
-        Reads one number of every example; the shards are mapped for it.
+        ``split.filter("word", ["yes", "no"])``, ``split.filter("lengths", lambda n: n < 500)``.
+
+        Args:
+            column: ``"lengths"``, ``"key"`` or a label.
+            keep: the wanted values (names, for a class), or what makes of all values, (len,), a
+                bool for each.
+
+        Raises:
+            UnknownNameError: there is no such column or class.
+            UsageError: ``keep`` made something else than a bool for each example.
+        """
+        values = self.column(column)
+        if callable(keep):
+            mask = np.asarray(keep(values))
+            if mask.dtype != bool or mask.shape != values.shape:
+                raise UsageError(
+                    f"filter by {column}: expected {len(values)} bools, "
+                    f"got {mask.dtype} of shape {mask.shape}"
+                )
+        else:
+            names = self.classes.get(column)
+            wanted = [_number(column, names, v) for v in keep] if names else list(keep)
+            mask = np.isin(values, np.asarray(wanted, values.dtype))
+        return self.select(np.flatnonzero(mask))
+
+    def column(self, name: str) -> Column:
+        """``lengths``, ``key`` or a label of every example: (len,) int64, float64 or StringDType.
+
+        Reads that column alone; the shards are mapped for it.
 
         Raises:
             UnknownNameError: there is no such column.
         """
-        kinds = self.sealed.columns.labels
-        if name != "lengths" and kinds.get(name, "text") == "text":
-            known = ["lengths", *(n for n, kind in kinds.items() if kind != "text")]
-            raise unknown_name(f"column of {self.name}", name, known)
-        numbers, rows = self._places(np.arange(len(self)))
-        return (
-            self._lengths(numbers, rows)[0]
-            if name == "lengths"
-            else self._label(name, numbers, rows)
-        )
+        kinds = {"lengths": "lengths", "key": "text"} | dict(self.sealed.columns.labels)
+        if name not in kinds:
+            raise unknown_name(f"column of {self.name}", name, kinds)
+        rows = self._rows(np.arange(len(self)))
+        if kinds[name] == "text":
+            return np.array(self._mapped.texts(name, rows), np.dtypes.StringDType())
+        lengths = self._mapped.locate(rows).lengths
+        return (lengths if name == "lengths" else self._mapped.numbers(rows)[name]).numpy()
 
-    def __getitem__(self, index: int) -> Item:
-        """One example.
+    def lengths(self, indices: Indices) -> Numbers:
+        """The lengths in frames of some examples, (n,) int64."""
+        return self._located(indices)[1].lengths.numpy()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Split": ...
+    def __getitem__(self, index: int | slice) -> "Item | Split":
+        """One example, or a slice as a split of its own.
 
         ``features`` is a tensor that views the mapped file where the stored type is the served one
         (float32 and int64), else a converted copy; ``lengths`` its first dimension.
         """
-        numbers, rows = self._places([index])
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        numbers, rows = places_of(self._mapped.shards.ends, self._rows([index]))
         shard, row = self._mapped.shard(int(numbers[0])), int(rows[0])
-        features = self._served(shard.features(row))
+        features = self._serving(shard.features(row))
         item: Item = {"features": torch.from_numpy(features), "lengths": len(features)}
-        for name, column in shard.labels.items():
-            item[name] = column[row].as_py()
-        return item | ({"key": shard.keys[row].as_py()} if self._key else {})
+        for name in self._labels:
+            item[name] = shard.labels[name][row].as_py()
+        return item | ({"key": shard.keys[row].as_py()} if "key" in self._texts else {})
 
     def __getitems__(self, indices: Indices) -> list[Item]:
         """Several examples for torch's own ``DataLoader``: their features view one gathered batch.
@@ -170,90 +165,61 @@ class Split(torch.utils.data.Dataset[Item]):
         Raises:
             IndexError: an index outside -len to len - 1.
         """
-        numbers, rows = self._places(indices)
-        lengths, begins = self._lengths(numbers, rows)
-        features = self._padded(self._mapped.features[numbers] + begins, lengths)
-        batch: Batch = {
-            "features": torch.from_numpy(features),
-            "lengths": torch.from_numpy(lengths),
-        }
-        for name, kind in self.sealed.columns.labels.items():
-            if kind == "text":
-                batch[name] = self._texts(numbers, rows, name)
-                continue
-            values = torch.from_numpy(self._label(name, numbers, rows))
-            batch[name] = values.float() if kind == "float" else values
-        if self._key:
-            batch["key"] = self._texts(numbers, rows, "key")
+        rows, found = self._located(indices)
+        columns = self.sealed.columns
+        stored = np.empty((len(rows), found.most, *self._inner), columns.dtype)
+        self._mapped.shards.copy(found, stored)
+        features = torch.from_numpy(self._served(stored, found))
+        batch: Batch = {"features": features, "lengths": found.lengths}
+        for name, values in self._mapped.numbers(rows).items():
+            if name in self._labels:
+                batch[name] = values.float() if values.is_floating_point() else values
+        for name in self._texts:
+            batch[name] = self._mapped.texts(name, rows)
         return batch
 
+    def to_hf(self) -> Any:
+        """The split as a ``datasets.Dataset`` that views the mapped shards: see ``as_hf``."""
+        from pipeline.loader.hf import as_hf
+
+        shards = [
+            self._mapped.shard(number).batch for number in range(len(self.sealed.splits[self.name]))
+        ]
+        return as_hf(self.sealed, shards, self._chosen)
+
     def _rows(self, indices: Indices) -> Numbers:
-        """Indices as rows of the whole split."""
-        wanted = np.asarray(indices, np.int64).reshape(-1)
-        outside = (wanted < -len(self)) | (wanted >= len(self))
-        if outside.any():
-            raise IndexError(f"{self.name}[{wanted[outside][0]}]: there are {len(self)} examples")
-        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        """Indices as rows of the whole split; negative ones count from the end."""
+        wanted, n = np.asarray(indices, np.int64).reshape(-1), len(self)
+        low, high = int(wanted.min(initial=0)), int(wanted.max(initial=-1))
+        if low < -n or high >= n:
+            raise IndexError(f"{self.name}[{high if high >= n else low}]: there are {n} examples")
+        wanted = np.where(wanted < 0, wanted + n, wanted)
         return wanted if self._chosen is None else self._chosen[wanted]
 
-    def _places(self, indices: Indices) -> tuple[Numbers, Numbers]:
-        """The number of its shard and the row in it, of every index; the shards are mapped."""
-        wanted = self._rows(indices)
-        numbers = np.searchsorted(self._ends, wanted, side="right")
-        self._mapped.open(numbers)
-        return numbers, wanted - np.concatenate([[0], self._ends])[numbers]
+    def _located(self, indices: Indices) -> tuple[Numbers, Located]:
+        """The rows of indices, and where they lie; rows of the split itself take no detour."""
+        if self._chosen is None and isinstance(indices, np.ndarray):
+            rows = np.ascontiguousarray(indices, np.int64)
+            try:
+                return rows, self._mapped.locate(rows)
+            except IndexError:
+                pass
+        rows = self._rows(indices)
+        return rows, self._mapped.locate(rows)
 
-    def _lengths(self, numbers: Numbers, rows: Numbers) -> tuple[Numbers, Numbers]:
-        """Of every example its length in frames, and where it begins in its shard, in bytes."""
-        first, *inner = self.sealed.columns.shape
-        frame = np.dtype(self.sealed.columns.dtype).itemsize * math.prod(n or 0 for n in inner)
-        if first is not None:
-            return np.full(len(rows), first, np.int64), rows * (first * frame)
-        offsets = gathered(self._mapped.offsets[numbers] + 4 * rows, 2, "int32").astype(np.int64)
-        return offsets[:, 1] - offsets[:, 0], offsets[:, 0] * frame
-
-    def _label(self, name: str, numbers: Numbers, rows: Numbers) -> npt.NDArray[Any]:
-        dtype = "float64" if self.sealed.columns.labels[name] == "float" else "int64"
-        return gathered(self._mapped.labels[name][numbers] + LABEL_BYTES * rows, 1, dtype)[:, 0]
-
-    def _texts(self, numbers: Numbers, rows: Numbers, column: str) -> list[str]:
-        shards = [self._mapped.shard(number) for number in numbers.tolist()]
-        return texts(shards, rows.tolist(), column)
-
-    def _padded(self, addresses: Numbers, lengths: Numbers) -> npt.NDArray[Any]:
+    def _served(self, stored: Column, found: Located) -> Column:
         """(B, T, …) as served, zeros behind each example."""
-        columns = self.sealed.columns
-        inner = tuple(width or 0 for width in columns.shape[1:])
-        out = np.empty((len(lengths), int(lengths.max(initial=0)), *inner), columns.dtype)
-        gather(addresses, lengths * (out.itemsize * math.prod(inner)), out)
-        served = self._served(out)
-        if self._moments is not None:  # of zeros it made something else
-            for row in np.flatnonzero(lengths < out.shape[1]).tolist():
-                served[row, lengths[row] :] = 0
+        served = self._serving(stored)
+        if self._serving.mean is not None:  # of zeros it made something else
+            for row, length in zip(served, found.lengths.tolist(), strict=True):
+                row[length:] = 0
         return served
 
-    def _served(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored values as they are served: integers scaled to float32, normalised if asked."""
-        step = self.sealed.feature.step
-        if stored.dtype == np.int64:
-            return stored
-        values: npt.NDArray[np.float32] = stored.astype(np.float32, copy=False)
-        if step != 1.0:
-            values = values * np.float32(step)
-        if self._moments is None:
-            return values
-        mean, factor = self._moments
-        return (values - mean) * factor
 
-
-def _mean_and_scale(
-    sealed: Sealed,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and 1/std of train as served, (bins,) float32 each; a constant bin is not scaled."""
-    statistics = sealed.info["statistics"]
-    if statistics["mean"] is None:
-        raise DatasetError(f"{sealed.folder}: {sealed.feature.kind} have no mean to normalise by")
-    mean = np.array(statistics["mean"]) * sealed.feature.step
-    std = np.array(statistics["std"]) * sealed.feature.step
-    factor = np.where(std > 0, 1 / np.where(std > 0, std, 1), 1)
-    return mean.astype(np.float32), factor.astype(np.float32)
+def _number(column: str, names: tuple[str, ...], value: Any) -> int:
+    """A class by its name, or by its number."""
+    if value in names:
+        return names.index(value)
+    if isinstance(value, int) and 0 <= value < len(names):
+        return value
+    raise unknown_name(f"class of {column}", str(value), names)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SIZES, LHOTSE_SIZES, ROUNDS, WORKERS = (10_000, 40_000), (1_000, 4_000), 3, 2
-LARGE, PLANNED, PHRASES = 105_000, 10_000_000, 3_700
+LARGE, PLANNED, PHRASES = 105_000, 10_000_000, 4_500
 OURS = {
     "shardwell": ["speech_commands"],
     "bz2_log_mel": ["ljspeech", "--features", "log_mel@hifigan"],

@@ -1,0 +1,87 @@
+"""The shards of a split: mapped when first asked for, checked before an address is made of them."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.columns import view
+from pipeline.dataset import Sealed
+from pipeline.errors import DatasetError
+from pipeline.loader.gather import Located, Numbers, Shards, UnmappedError, places_of
+from pipeline.shard import Shard, read_shard
+
+
+class Mapped:
+    """What a process has mapped of a split.
+
+    Attributes:
+        shards: where the features lie.
+    """
+
+    def __init__(self, sealed: Sealed, split: str) -> None:
+        self._sealed, self._infos = sealed, sealed.splits[split]
+        count = len(self._infos)
+        ends = np.cumsum([info.rows for info in self._infos], dtype=np.int64)
+        length, *inner = sealed.columns.shape
+        frame = np.dtype(sealed.columns.dtype).itemsize * math.prod(n or 0 for n in inner)
+        zeros = np.zeros((2, count), np.int64)
+        self.shards = Shards(ends, zeros[0], zeros[1], length, frame)
+        labels = sealed.columns.labels.items()
+        self._kinds = {name: kind for name, kind in labels if kind != "text"}
+        # Where each of these labels' values begin in every shard.
+        self._columns = np.zeros((len(self._kinds), count), np.int64)
+        self._open: dict[int, Shard] = {}
+
+    def shard(self, number: int) -> Shard:
+        """One shard, mapped if it was not.
+
+        Raises:
+            DatasetError: it is damaged, or not the one that ``dataset.json`` names.
+        """
+        if number not in self._open:
+            self._map(number)
+        return self._open[number]
+
+    def locate(self, rows: Numbers) -> Located:
+        """``Shards.locate``; the rows' shards are mapped for it."""
+        while True:
+            try:
+                return self.shards.locate(rows)
+            except UnmappedError as missing:
+                self._map(missing.number)
+
+    def numbers(self, rows: Numbers) -> dict[str, torch.Tensor]:
+        """The values, (n,) int64 or float64, of every label but texts, of located rows."""
+        picked = self.shards.pick(self._columns, rows)
+        return {
+            name: torch.from_numpy(values.view(np.float64) if kind == "float" else values)
+            for (name, kind), values in zip(self._kinds.items(), picked, strict=True)
+        }
+
+    def texts(self, name: str, rows: Numbers) -> list[str]:
+        """A text label, or ``"key"``, of some rows."""
+        numbers, inside = places_of(self.shards.ends, rows)
+        shards = map(self.shard, numbers.tolist())
+        columns = (shard.keys if name == "key" else shard.labels[name] for shard in shards)
+        return [column[row].as_py() for column, row in zip(columns, inside.tolist(), strict=True)]
+
+    def _map(self, number: int) -> None:
+        info = self._infos[number]
+        path = self._sealed.folder / f"{info.shard}.arrow"
+        shard = read_shard(path, self._sealed.columns)
+        if len(shard) != info.rows:
+            raise DatasetError(f"{path}: expected {info.rows} rows, got {len(shard)}")
+        if shard.offsets is not None:
+            _check(shard.offsets, len(shard.values), str(path))
+            self.shards.offsets[number] = shard.offsets.ctypes.data
+        for addresses, name in zip(self._columns, self._kinds, strict=True):
+            addresses[number] = view(shard.labels[name]).ctypes.data
+        self.shards.values[number] = shard.values.ctypes.data
+        self._open[number] = shard
+
+
+def _check(offsets: npt.NDArray[np.int32], values: int, path: str) -> None:
+    if offsets[0] < 0 or offsets[-1] > values or (offsets[1:] < offsets[:-1]).any():
+        raise DatasetError(f"{path}: damaged offsets of its features; prepare the dataset again")

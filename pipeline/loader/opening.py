@@ -1,0 +1,75 @@
+"""``open_dataset``: the splits of a sealed dataset by name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.dataset import Sealed, open_sealed
+from pipeline.errors import unknown_name
+from pipeline.loader.split import Split
+from pipeline.remote import bring, is_url
+
+
+def open_dataset(
+    where: str | Path,
+    normalize: bool = False,
+    key: bool = False,
+    labels: Sequence[str] | None = None,
+    cache: str | Path | None = None,
+) -> "Dataset":
+    """Open a sealed dataset. No shard is read: each is mapped when its first example is asked for.
+
+    Args:
+        where: the directory or the URL (``s3://…``) that ``shardwell prepare`` named.
+        normalize: subtract the mean and divide by the standard deviation of train, per bin.
+        key: give every example's key, too.
+        labels: those that examples come with; None for all.
+        cache: where the verified copy of a dataset at a URL is kept (default
+            ``~/.cache/shardwell``).
+
+    Raises:
+        DatasetError: not a sealed dataset, or a shard is missing or cut short.
+        RemoteError: the store at the URL can't be read.
+        UnknownNameError: there is no such label.
+    """
+    folder = bring(where, Path(cache) if cache else None) if is_url(where) else Path(where)
+    sealed = open_sealed(folder)
+    known = sealed.columns.labels
+    for name in labels or ():
+        if name not in known:
+            raise unknown_name(f"label of {folder}", name, known)
+    return Dataset(sealed, normalize, key, known if labels is None else labels)
+
+
+class Dataset(Mapping[str, Split]):
+    """The splits of a sealed dataset by name.
+
+    Attributes:
+        sealed: what ``dataset.json`` says.
+        info: the whole of ``dataset.json``.
+    """
+
+    def __init__(
+        self, sealed: Sealed, normalize: bool, key: bool, labels: Sequence[str] | Mapping[str, Any]
+    ) -> None:
+        self.sealed = sealed
+        self.info = sealed.info
+        self._options = normalize, key, tuple(labels)
+
+    def __getitem__(self, split: str) -> Split:
+        if split not in self.sealed.splits:
+            raise unknown_name(f"split of {self.sealed.folder}", split, self.sealed.splits)
+        return Split(self.sealed, split, *self._options)
+
+    def get(self, split: str, default: Any = None) -> Any:
+        """The split, or ``default`` where the dataset has none of that name."""
+        return self[split] if split in self.sealed.splits else default
+
+    def __contains__(self, split: object) -> bool:
+        return split in self.sealed.splits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sealed.splits)
+
+    def __len__(self) -> int:
+        return len(self.sealed.splits)
