@@ -17,6 +17,8 @@ typedef struct {
     const int64_t *offsets; /* where its int32 offsets begin; NULL if all have one length */
     int64_t length;         /* that length in frames */
     int64_t frame;          /* bytes */
+    int64_t columns;        /* of numbers, 8 bytes each */
+    const int64_t *numbers; /* where each column begins in every shard, column by column */
 } Shards;
 
 /* The shard that a row lies in: the first that ends behind it. */
@@ -30,39 +32,29 @@ static int64_t shard_of(const int64_t *ends, int64_t shards, int64_t row) {
     return low;
 }
 
-/* Where each row's features begin, and their lengths in frames. The greatest length; -1 minus its
-number where a shard is not mapped; -1 minus the number of shards where a row is in none. */
-int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *from, int64_t *lengths) {
-    int64_t most = 0;
+/* Lines of n numbers: where each row's features begin, their lengths in frames, and the values of
+every column. The greatest length; -1 minus its number where a shard is not mapped; -1 minus the
+number of shards where a row is in none. */
+int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *out) {
+    int64_t most = 0, shards = all->shards;
     for (int64_t i = 0; i < n; i++) {
-        if (rows[i] < 0 || !all->shards || rows[i] >= all->ends[all->shards - 1])
-            return -1 - all->shards;
-        int64_t shard = shard_of(all->ends, all->shards, rows[i]);
+        if (rows[i] < 0 || !shards || rows[i] >= all->ends[shards - 1]) return -1 - shards;
+        int64_t shard = shard_of(all->ends, shards, rows[i]);
         int64_t row = rows[i] - (shard ? all->ends[shard - 1] : 0);
         if (!all->values[shard]) return -1 - shard;
-        int64_t first = row * all->length;
-        lengths[i] = all->length;
+        int64_t first = row * all->length, length = all->length;
         if (all->offsets) {
             const int32_t *offset = (const int32_t *)all->offsets[shard] + row;
             first = offset[0];
-            lengths[i] = offset[1] - offset[0];
+            length = offset[1] - offset[0];
         }
-        from[i] = all->values[shard] + first * all->frame;
-        if (lengths[i] > most) most = lengths[i];
+        out[i] = all->values[shard] + first * all->frame;
+        out[n + i] = length;
+        for (int64_t k = 0; k < all->columns; k++)
+            out[(2 + k) * n + i] = ((const int64_t *)all->numbers[k * shards + shard])[row];
+        if (length > most) most = length;
     }
     return most;
-}
-
-/* The 8 bytes of each row in every column of numbers, column by column; the shards are mapped.
-``columns`` holds where each begins in every shard. */
-void pick(const Shards *all, const int64_t *columns, int64_t count, const int64_t *rows, int64_t n,
-          int64_t *out) {
-    for (int64_t i = 0; i < n; i++) {
-        int64_t shard = shard_of(all->ends, all->shards, rows[i]);
-        int64_t row = rows[i] - (shard ? all->ends[shard - 1] : 0);
-        for (int64_t k = 0; k < count; k++)
-            memcpy(out + k * n + i, (const int64_t *)columns[k * all->shards + shard] + row, 8);
-    }
 }
 
 /* Runs of bytes to the begins of consecutive rows, zeros behind each. While one is copied the next

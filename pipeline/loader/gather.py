@@ -35,25 +35,33 @@ class _Struct(ctypes.Structure):
         ("offsets", ctypes.c_void_p),
         ("length", ctypes.c_int64),
         ("frame", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("numbers", ctypes.c_void_p),
     )
 
 
 class Located(NamedTuple):
-    """Where rows lie: addresses and lengths in frames, (n,) int64, and the greatest length."""
+    """Where rows lie, and their numbers; tensors are (n,) int64.
 
+    ``values`` are the 8 bytes of each column of numbers, whatever these stand for.
+    """
+
+    most: int  # the greatest length
     addresses: torch.Tensor
-    lengths: torch.Tensor
-    most: int
+    lengths: torch.Tensor  # in frames
+    values: tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Where the features of a split lie; ``ends``, ``values`` and ``offsets`` are (shards,) int64.
+    """Where the columns of a split lie.
 
     Attributes:
-        ends: rows of all shards up to this one, and with it.
-        values: addresses of the features; 0 where a shard is not mapped.
-        offsets: addresses of the (rows + 1,) int32 offsets, in frames; for open lengths.
+        ends: (shards,) int64, rows of all shards up to this one, and with it.
+        values: (shards,) int64, addresses of the features; 0 where a shard is not mapped.
+        offsets: (shards,) int64, addresses of the (rows + 1,) int32 offsets, in frames; for open
+            lengths.
+        numbers: (columns, shards) int64, addresses of columns with 8 bytes a row.
         length: of every example in frames; None where it is open.
         frame: bytes.
     """
@@ -61,44 +69,29 @@ class Shards:
     ends: Numbers
     values: Numbers
     offsets: Numbers
+    numbers: Numbers
     length: int | None
     frame: int
 
     def locate(self, rows: Numbers) -> Located:
-        """Where rows, (n,) int64 and contiguous, lie.
+        """Where rows, (n,) int64 in one block of memory, lie.
 
         Raises:
             UnmappedError: a shard must be mapped first.
             IndexError: a row is in no shard.
         """
-        library = _library()
+        n, library = len(rows), _library()
         if not library:
             return _locate(self, rows)
-        addresses, lengths = _numbers(len(rows)), _numbers(len(rows))
-        found = addresses.data_ptr(), lengths.data_ptr()
-        most = library.locate(self._struct, rows.ctypes.data, len(rows), *found)
+        # What was copied last has emptied the processor's caches: few calls matter, not few bytes.
+        found = torch.from_numpy(np.empty((2 + len(self.numbers), n), np.int64))
+        most = library.locate(self._struct, _address(rows), n, found.data_ptr())
         if most >= 0:
-            return Located(addresses, lengths, most)
+            addresses, lengths, *values = found.unbind()
+            return Located(most, addresses, lengths, tuple(values))
         if most == -1 - len(self.ends):
             raise IndexError("a row is in no shard")
         raise UnmappedError(-1 - most)
-
-    def pick(self, columns: Numbers, rows: Numbers) -> Numbers:
-        """The 8 bytes of rows in columns, (columns, n), whose addresses are (columns, shards).
-
-        The rows must have been located.
-        """
-        out = np.empty((len(columns), len(rows)), np.int64)
-        library = _library()
-        if library:
-            places = _address(columns), len(columns), rows.ctypes.data
-            library.pick(self._struct, *places, len(rows), _address(out))
-            return out
-        numbers, inside = places_of(self.ends, rows)
-        addresses = columns[:, numbers] + 8 * inside
-        for to, address in enumerate(addresses.ravel().tolist()):
-            ctypes.memmove(out.ctypes.data + 8 * to, address, 8)
-        return out
 
     def copy(self, found: Located, out: npt.NDArray[Any]) -> None:
         """The located features to the begins of ``out``'s rows, zeros behind each."""
@@ -125,12 +118,9 @@ class Shards:
             _address(self.offsets) if self.length is None else None,
             self.length or 0,
             self.frame,
+            len(self.numbers),
+            _address(self.numbers),
         )
-
-
-def _numbers(n: int) -> torch.Tensor:
-    # NumPy keeps small blocks at hand: its memory takes a sixth of the time of torch's.
-    return torch.from_numpy(np.empty(n, np.int64))
 
 
 def _address(array: npt.NDArray[Any]) -> int:
@@ -155,12 +145,19 @@ def _locate(shards: Shards, rows: Numbers) -> Located:
     if shards.length is not None:
         first, lengths = inside * shards.length, np.full(len(rows), shards.length)
     else:
-        addresses = (shards.offsets[numbers] + 4 * inside).tolist()
-        pairs = [(ctypes.c_int32 * 2).from_address(address)[:] for address in addresses]
-        first, end = np.array(pairs, np.int64).reshape(-1, 2).T
+        first, end = _read(shards.offsets[numbers] + 4 * inside, "int32", 2).astype(np.int64).T
         lengths = end - first
-    found = torch.from_numpy(values + first * shards.frame), torch.from_numpy(lengths)
-    return Located(*found, int(lengths.max(initial=0)))
+    columns = [_read(column[numbers] + 8 * inside, "int64", 1)[:, 0] for column in shards.numbers]
+    addresses, *rest = map(torch.from_numpy, (values + first * shards.frame, lengths, *columns))
+    return Located(int(lengths.max(initial=0)), addresses, rest[0], tuple(rest[1:]))
+
+
+def _read(addresses: Numbers, dtype: str, width: int) -> npt.NDArray[Any]:
+    """``width`` values from every address: (n, width)."""
+    out = np.empty((len(addresses), width), dtype)
+    for row, address in zip(out, addresses.tolist(), strict=True):
+        ctypes.memmove(row.ctypes.data, address, row.nbytes)
+    return out
 
 
 @cache
@@ -168,10 +165,8 @@ def _library() -> ctypes.CDLL | None:
     library = compiled(Path(__file__).with_name("gather.c"), "_gather")
     if library:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        struct = ctypes.POINTER(_Struct)
-        library.locate.argtypes = [struct, pointer, number, pointer, pointer]
+        library.locate.argtypes = [ctypes.POINTER(_Struct), pointer, number, pointer]
         library.locate.restype = number
-        library.pick.argtypes = [struct, pointer, number, pointer, number, pointer]
         library.copy.argtypes = [pointer, pointer, number, number, pointer, number]
-        library.pick.restype = library.copy.restype = None
+        library.copy.restype = None
     return library

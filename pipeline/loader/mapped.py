@@ -26,12 +26,11 @@ class Mapped:
         ends = np.cumsum([info.rows for info in self._infos], dtype=np.int64)
         length, *inner = sealed.columns.shape
         frame = np.dtype(sealed.columns.dtype).itemsize * math.prod(n or 0 for n in inner)
-        zeros = np.zeros((2, count), np.int64)
-        self.shards = Shards(ends, zeros[0], zeros[1], length, frame)
         labels = sealed.columns.labels.items()
-        self._kinds = {name: kind for name, kind in labels if kind != "text"}
-        # Where each of these labels' values begin in every shard.
-        self._columns = np.zeros((len(self._kinds), count), np.int64)
+        self._kinds = [(name, kind) for name, kind in labels if kind != "text"]
+        values, offsets, *numbers = np.zeros((2 + len(self._kinds), count), np.int64)
+        columns = np.array(numbers, np.int64).reshape(-1, count)
+        self.shards = Shards(ends, values, offsets, columns, length, frame)
         self._open: dict[int, Shard] = {}
 
     def shard(self, number: int) -> Shard:
@@ -52,12 +51,11 @@ class Mapped:
             except UnmappedError as missing:
                 self._map(missing.number)
 
-    def numbers(self, rows: Numbers) -> dict[str, torch.Tensor]:
-        """The values, (n,) int64 or float64, of every label but texts, of located rows."""
-        picked = self.shards.pick(self._columns, rows)
+    def labels(self, found: Located) -> dict[str, torch.Tensor]:
+        """Every label but texts of located rows: (n,) int64 or float64."""
         return {
-            name: torch.from_numpy(values.view(np.float64) if kind == "float" else values)
-            for (name, kind), values in zip(self._kinds.items(), picked, strict=True)
+            name: values.view(torch.float64) if kind == "float" else values
+            for (name, kind), values in zip(self._kinds, found.values, strict=True)
         }
 
     def texts(self, name: str, rows: Numbers) -> list[str]:
@@ -76,7 +74,7 @@ class Mapped:
         if shard.offsets is not None:
             _check(shard.offsets, len(shard.values), str(path))
             self.shards.offsets[number] = shard.offsets.ctypes.data
-        for addresses, name in zip(self._columns, self._kinds, strict=True):
+        for addresses, (name, _) in zip(self.shards.numbers, self._kinds, strict=True):
             addresses[number] = view(shard.labels[name]).ctypes.data
         self.shards.values[number] = shard.values.ctypes.data
         self._open[number] = shard

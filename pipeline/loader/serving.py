@@ -25,6 +25,11 @@ class Serving:
     mean: Floats | None = None
     factor: Floats | None = None
 
+    def changes_nothing(self, dtype: str) -> bool:
+        """Whether values stored in this type are served as they are."""
+        plain = self.step == 1.0 and self.mean is None
+        return dtype == "int64" or (dtype == "float32" and plain)
+
     def __call__(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(…, bins) stored → served; the very array where nothing is to be done."""
         if stored.dtype == np.int64:

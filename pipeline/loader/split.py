@@ -40,6 +40,7 @@ class Split(torch.utils.data.Dataset[Item]):
         self._mapped = Mapped(sealed, name)
         self._chosen: Numbers | None = None  # rows of a part of the split, in its order
         self._serving = serving(sealed, normalize)
+        self._as_stored = self._serving.changes_nothing(sealed.columns.dtype)
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -116,12 +117,14 @@ class Split(torch.utils.data.Dataset[Item]):
         rows = self._rows(np.arange(len(self)))
         if kinds[name] == "text":
             return np.array(self._mapped.texts(name, rows), np.dtypes.StringDType())
-        lengths = self._mapped.locate(rows).lengths
-        return (lengths if name == "lengths" else self._mapped.numbers(rows)[name]).numpy()
+        found = self._mapped.locate(rows)
+        column = found.lengths if name == "lengths" else self._mapped.labels(found)[name]
+        return column.numpy().copy()  # alone: it lies in one block with the others
 
     def lengths(self, indices: Indices) -> Numbers:
         """The lengths in frames of some examples, (n,) int64."""
-        return self._located(indices)[1].lengths.numpy()
+        lengths: Numbers = self._located(indices)[1].lengths.numpy()
+        return lengths
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -169,9 +172,9 @@ class Split(torch.utils.data.Dataset[Item]):
         columns = self.sealed.columns
         stored = np.empty((len(rows), found.most, *self._inner), columns.dtype)
         self._mapped.shards.copy(found, stored)
-        features = torch.from_numpy(self._served(stored, found))
-        batch: Batch = {"features": features, "lengths": found.lengths}
-        for name, values in self._mapped.numbers(rows).items():
+        served = stored if self._as_stored else self._served(stored, found)
+        batch: Batch = {"features": torch.from_numpy(served), "lengths": found.lengths}
+        for name, values in self._mapped.labels(found).items():
             if name in self._labels:
                 batch[name] = values.float() if values.is_floating_point() else values
         for name in self._texts:
@@ -199,9 +202,10 @@ class Split(torch.utils.data.Dataset[Item]):
     def _located(self, indices: Indices) -> tuple[Numbers, Located]:
         """The rows of indices, and where they lie; rows of the split itself take no detour."""
         if self._chosen is None and isinstance(indices, np.ndarray):
-            rows = np.ascontiguousarray(indices, np.int64)
+            plain = indices.dtype == np.int64 and indices.ndim == 1 and indices.flags.carray
             try:
-                return rows, self._mapped.locate(rows)
+                if plain:
+                    return indices, self._mapped.locate(indices)
             except IndexError:
                 pass
         rows = self._rows(indices)
