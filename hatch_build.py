@@ -44,7 +44,7 @@ class CompilingHook(BuildHookInterface[Any]):
 
 def libraries() -> Iterator[tuple[Path, str, list[str]]]:
     """Every library's C source, name and compiler options."""
-    yield PACKAGE / "loader" / "gather.c", "_gather", []
+    yield PACKAGE / "loader" / "gather.c", "_gather", ["-pthread"]
     levels = LEVELS if platform.machine() in ("x86_64", "AMD64") else ("any",)
     for precision, real in REALS.items():
         for level in levels:

@@ -3,10 +3,11 @@
 Rows are numbered through all shards of a split. Everything is arithmetic on addresses; the caller
 has checked the shards' offsets, and allocated what is written here. */
 
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { LINE = 64, AHEAD = 8 };
+enum { LINE = 64, AHEAD = 8, MOST_THREADS = 16, PER_THREAD = 1 << 19 };
 
 uint32_t abi(void) { return ABI; }
 
@@ -57,19 +58,50 @@ int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *out) 
     return most;
 }
 
+typedef struct {
+    const int64_t *from, *lengths;
+    int64_t frame, n;
+    char *out;
+    int64_t row;
+} Part;
+
 /* Runs of bytes to the begins of consecutive rows, zeros behind each. While one is copied the next
 one's first lines are fetched: the processor foresees the rest, but not where that one begins. */
-void copy(const int64_t *from, const int64_t *lengths, int64_t frame, int64_t n, char *out,
-          int64_t row) {
-    for (int64_t i = 0; i < n; i++) {
-        if (i + 1 < n) {
-            int64_t size = lengths[i + 1] * frame;
+static void *copy_part(void *argument) {
+    const Part *p = argument;
+    char *out = p->out;
+    for (int64_t i = 0; i < p->n; i++) {
+        if (i + 1 < p->n) {
+            int64_t size = p->lengths[i + 1] * p->frame;
             for (int64_t at = 0; at < AHEAD * LINE && at < size; at += LINE)
-                __builtin_prefetch((const char *)from[i + 1] + at);
+                __builtin_prefetch((const char *)p->from[i + 1] + at);
         }
-        int64_t size = lengths[i] * frame;
-        memcpy(out, (const char *)from[i], (size_t)size);
-        memset(out + size, 0, (size_t)(row - size));
-        out += row;
+        int64_t size = p->lengths[i] * p->frame;
+        memcpy(out, (const char *)p->from[i], (size_t)size);
+        memset(out + size, 0, (size_t)(p->row - size));
+        out += p->row;
     }
+    return NULL;
+}
+
+/* n rows, each thread as many of them. Threads end with the call, so a process may fork at any time;
+to start one takes as long as to copy 200 kB. */
+void copy(const int64_t *from, const int64_t *lengths, int64_t frame, int64_t n, char *out,
+          int64_t row, int64_t threads) {
+    pthread_t helpers[MOST_THREADS];
+    Part parts[MOST_THREADS];
+    if (threads > n * row / PER_THREAD) threads = n * row / PER_THREAD;
+    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    if (threads < 1) threads = 1;
+    for (int64_t t = 0; t < threads; t++) {
+        int64_t first = n * t / threads, end = n * (t + 1) / threads;
+        parts[t] = (Part){from + first, lengths + first, frame, end - first, out + first * row, row};
+    }
+    int64_t started = 1; /* this thread takes the first part, and those that none can be had for */
+    while (started < threads &&
+           !pthread_create(&helpers[started], NULL, copy_part, &parts[started]))
+        started++;
+    copy_part(&parts[0]);
+    for (int64_t t = started; t < threads; t++) copy_part(&parts[t]);
+    for (int64_t t = 1; t < started; t++) pthread_join(helpers[t], NULL);
 }

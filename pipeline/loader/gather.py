@@ -101,7 +101,8 @@ class Shards:
         addresses, lengths = found.addresses, found.lengths
         if library:
             places = addresses.data_ptr(), lengths.data_ptr()
-            library.copy(*places, self.frame, len(addresses), begin, row)
+            threads = torch.get_num_threads()
+            library.copy(*places, self.frame, len(addresses), begin, row, threads)
             return
         for address, length in zip(addresses.tolist(), lengths.tolist(), strict=True):
             size = length * self.frame
@@ -167,6 +168,6 @@ def _library() -> ctypes.CDLL | None:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         library.locate.argtypes = [ctypes.POINTER(_Struct), pointer, number, pointer]
         library.locate.restype = number
-        library.copy.argtypes = [pointer, pointer, number, number, pointer, number]
+        library.copy.argtypes = [pointer, pointer, number, number, pointer, number, number]
         library.copy.restype = None
     return library
