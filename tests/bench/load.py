@@ -1,8 +1,8 @@
 """Loading: samples per second of shuffled batches, ours beside a bare gather and the others' ways.
 
-10,000 rows of 101×40 float32 with a class, batches of 128, one process with as many threads
-as torch takes, files in the page cache; then rows of 100 to 1,000 × 80. Every way ends with tensors of a padded batch. Rounds take turns,
-the best of each way counts, each after an epoch to warm up.
+10,000 rows of 101×40 float32 with a class, batches of 128, one process with as many threads as
+torch takes, files in the page cache; then rows of 100 to 1,000 × 80. Every way ends with tensors of
+a padded batch. Rounds take turns, the best of each way counts, each after an epoch to warm up.
 """
 
 import shutil
