@@ -6,8 +6,9 @@ be. Every rank gets equally many. Where the batches that are left can't be share
 are left out if ``drop_last`` says so; else the ranks that lack one take the epoch's first batches
 again.
 
-Without length buckets batch b is the examples at b·batch_size and behind, found in no time. With
-them, a window of the order is sorted by length and cut; windows follow one another.
+Without length buckets batch b is the examples at b·batch_size and behind. With them, a window of
+the order is sorted by length and cut. Batches of a fixed size are found by their number in no time;
+where ``max_frames`` cuts them they can only be counted, window after window, by every rank.
 """
 
 from bisect import bisect_right
@@ -29,7 +30,7 @@ Lengths = Callable[[Numbers], Numbers]  # examples → their lengths in frames
 
 
 class Place(NamedTuple):
-    """Where all ranks are: the batch (of the window, where there are windows) that comes next."""
+    """Where all ranks are: the batch that comes next, of the window where ``max_frames`` cuts them."""
 
     epoch: int
     window: int = 0
@@ -93,21 +94,16 @@ class Turns:
 
     def rounds(self, epoch: int) -> int:
         """Batches that each rank gets in a whole epoch; ``max_frames`` has every length read."""
-        batching, world = self.batching, self.ranks.world
-        if batching.max_frames is None:
-            whole = self._plain_batches()
-        else:
-            whole = sum(len(self._window(epoch, w)) for w in range(self._windows()))
-        return whole // world if batching.drop_last else -(-whole // world)
+        if self.batching.max_frames is None:
+            return self._shared(self._batches())
+        return self._shared(sum(len(self._window(epoch, w)) for w in range(self._windows())))
 
     def served(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
         """This rank's batches from a place to the end of its epoch, and the place after each.
 
         A batch is (n,) int64. The place after the last one is the beginning of the next epoch.
         """
-        if self.batching.window is None:
-            return self._plain(place)
-        return self._bucketed(place)
+        return self._numbered(place) if self.batching.max_frames is None else self._cut(place)
 
     def state(self, place: Place) -> dict[str, Any]:
         """A place as plain values, with all that it depends on but the number of ranks."""
@@ -139,33 +135,58 @@ class Turns:
         values = asdict(self.batching) | asdict(self.order) | {"data": self.data}
         return {"batch_size" if name == "size" else name: v for name, v in values.items()}
 
-    def _plain_batches(self) -> int:
+    def _batches(self) -> int:
+        """Batches of an epoch, all ranks together, where they have a fixed size."""
         whole, rest = divmod(self.order.examples, int(self.batching.size or 1))
         return whole + bool(rest and not self.batching.drop_last)
 
-    def _plain(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
-        """The places of several of this rank's batches are looked up together."""
-        rank, world = self.ranks.rank, self.ranks.world
-        batches, size = self._plain_batches(), int(self.batching.size or 1)
-        left = max(batches - place.batch, 0)
-        rounds = left // world if self.batching.drop_last else -(-left // world)
-        together = max(1, AT_ONCE // size)
+    def _shared(self, batches: int) -> int:
+        """What each rank gets of so many batches."""
+        return (
+            batches // self.ranks.world
+            if self.batching.drop_last
+            else -(-batches // self.ranks.world)
+        )
+
+    def _numbered(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
+        """Batches of a fixed size, which are found by their number: this rank's alone."""
+        rank, world, batches = self.ranks.rank, self.ranks.world, self._batches()
+        rounds = self._shared(max(batches - place.batch, 0))
+        together = max(1, AT_ONCE // int(self.batching.size or 1))
+        find = self._looked_up if self.batching.window is None else self._sorted
         for begin in range(0, rounds, together):
             numbers = place.batch + rank + world * np.arange(begin, min(begin + together, rounds))
             # Where no batch is left, the epoch's first ones again.
             numbers = np.where(numbers < batches, numbers, (numbers - batches) % max(batches, 1))
-            starts = numbers * size
-            sizes = np.minimum(starts + size, self.order.examples) - starts
-            places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
-            examples = self.order.at(place.epoch, places)
-            stop = 0
-            for i, size_of_batch in enumerate(sizes.tolist(), begin + 1):
-                start, stop = stop, stop + size_of_batch
+            for i, batch in enumerate(find(place.epoch, numbers), begin + 1):
                 after = Place(place.epoch, 0, place.batch + i * world)
-                yield examples[start:stop], (after if i < rounds else Place(place.epoch + 1))
+                yield batch, (after if i < rounds else Place(place.epoch + 1))
 
-    def _bucketed(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
-        """A round is held back until it is known whether another follows."""
+    def _looked_up(self, epoch: int, numbers: Numbers) -> Iterator[Numbers]:
+        """Batches without windows, their places looked up together."""
+        size = int(self.batching.size or 1)
+        starts = numbers * size
+        sizes = np.minimum(starts + size, self.order.examples) - starts
+        places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+        examples, stop = self.order.at(epoch, places), 0
+        for size in sizes.tolist():
+            start, stop = stop, stop + size
+            yield examples[start:stop]
+
+    def _sorted(self, epoch: int, numbers: Numbers) -> Iterator[Numbers]:
+        """Batches of windows: those windows alone that hold some of them."""
+        held, batches = -1, list[Numbers]()
+        for number in numbers.tolist():
+            window, i = divmod(number, self._span() // int(self.batching.size or 1))
+            if window != held:
+                held, batches = window, self._window(epoch, window)
+            yield batches[i]
+
+    def _cut(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
+        """Batches that ``max_frames`` cuts, which follow one another.
+
+        A round is held back until it is known whether another follows.
+        """
         rank, world = self.ranks.rank, self.ranks.world
         batches = self._from(place)
         held: tuple[Numbers, Place] | None = None

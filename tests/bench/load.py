@@ -8,7 +8,9 @@ a padded batch. Rounds take turns, the best of each way counts, each after an ep
 import shutil
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy.typing as npt
 import torch
 
 from pipeline.loader import make_loader, open_dataset
+from pipeline.loader.order import BLOCK, Order
+from pipeline.loader.turns import Batching, Place, Ranks, Turns
 from tests.sealed import Floats, write_sealed
 
 ROWS, FRAMES, BINS, BATCH, ROUNDS = 10_000, 101, 40, 128, 5
@@ -203,6 +207,7 @@ def run() -> None:
         fixed(folder)
         variable(folder)
         opening(folder)
+        simulation()
     finally:
         shutil.rmtree(folder)
 
@@ -263,3 +268,46 @@ def opening(folder: Path) -> None:
     next(iter(make_loader(split, BATCH, shuffle=True)))
     print(f"\n1,000 shards, {len(split):,} rows: open {1e3 * (opened - begin):.0f} ms, ", end="")
     print(f"first batch after it {1e3 * (time.perf_counter() - opened):.0f} ms")
+
+
+def simulation() -> None:
+    """A billion rows in 100,000 shards for 1,024 ranks: what the order takes, no data at hand."""
+    rows, world, machine = 10**9, 1024, 8
+    ways = {
+        "any batches": ("examples", Batching(BATCH)),
+        "blocks": ("blocks", Batching(BATCH)),
+        "buckets of a fixed size": ("examples", Batching(BATCH, window=8192)),
+        "buckets by frames": ("examples", Batching(None, 60_000, 8192)),
+    }
+    print(f"\n| {rows:,} rows, {world:,} ranks | first batch ms | next ones, each ms | ", end="")
+    print(f"memory kB | reads per batch, {machine} ranks a machine |\n|---|---|---|---|---|")
+    for name, (shuffle, batching) in ways.items():
+        order = Order(rows, shuffle, 0)
+
+        def turns(rank: int, order: Order = order, batching: Batching = batching) -> Turns:
+            return Turns(order, batching, Ranks(rank, world), lambda examples: examples % 900)
+
+        def stream(rank: int, turns: Callable[[int], Turns] = turns) -> Iterator[Any]:
+            return turns(rank).served(Place(3))
+
+        begin = time.perf_counter()
+        batches = stream(517)
+        next(batches)
+        first = time.perf_counter()
+        served = [next(batches) for _ in range(20)]
+        each = (time.perf_counter() - first) / len(served)
+        tracemalloc.start()
+        for _ in islice(stream(517), 10):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        reads = reads_per_batch([stream(rank) for rank in range(machine)], 8)
+        print(f"| {name} | {1e3 * (first - begin):.1f} | {1e3 * each:.2f} | ", end="")
+        print(f"{peak / 1e3:,.0f} | {reads:.1f} |")
+
+
+def reads_per_batch(streams: list[Iterator[Any]], rounds: int) -> float:
+    """Runs of consecutive examples that a machine's ranks read, by the batch; each is read once."""
+    served = [next(stream)[0] for _ in range(rounds) for stream in streams]
+    examples = np.unique(np.concatenate(served))
+    return float(np.count_nonzero(np.diff(examples // BLOCK))) / len(served)
