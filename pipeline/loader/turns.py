@@ -30,7 +30,7 @@ Lengths = Callable[[Numbers], Numbers]  # examples → their lengths in frames
 
 
 class Place(NamedTuple):
-    """Where all ranks are: the batch that comes next, of the window where ``max_frames`` cuts them."""
+    """Where all ranks are: the batch that comes next; of its window where ``max_frames`` cuts."""
 
     epoch: int
     window: int = 0

@@ -279,7 +279,7 @@ def simulation() -> None:
         "buckets of a fixed size": ("examples", Batching(BATCH, window=8192)),
         "buckets by frames": ("examples", Batching(None, 60_000, 8192)),
     }
-    print(f"\n| {rows:,} rows, {world:,} ranks | first batch ms | next ones, each ms | ", end="")
+    print(f"\n| {rows:,} rows, {world:,} ranks | first batch ms | each of the next µs | ", end="")
     print(f"memory kB | reads per batch, {machine} ranks a machine |\n|---|---|---|---|---|")
     for name, (shuffle, batching) in ways.items():
         order = Order(rows, shuffle, 0)
@@ -294,7 +294,7 @@ def simulation() -> None:
         batches = stream(517)
         next(batches)
         first = time.perf_counter()
-        served = [next(batches) for _ in range(20)]
+        served = [next(batches) for _ in range(100)]
         each = (time.perf_counter() - first) / len(served)
         tracemalloc.start()
         for _ in islice(stream(517), 10):
@@ -302,7 +302,7 @@ def simulation() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         reads = reads_per_batch([stream(rank) for rank in range(machine)], 8)
-        print(f"| {name} | {1e3 * (first - begin):.1f} | {1e3 * each:.2f} | ", end="")
+        print(f"| {name} | {1e3 * (first - begin):.1f} | {1e6 * each:,.0f} | ", end="")
         print(f"{peak / 1e3:,.0f} | {reads:.1f} |")
 
 
