@@ -1,11 +1,16 @@
 """What the documents show is true: names, commands, snippets."""
 
+import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from pipeline.loader.batches import Loader
 from pipeline.prepare.request import Request, resolve
+from tests.sealed import write_sealed
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +40,29 @@ def test_the_snippet_of_the_features_runs() -> None:
     assert names["prepared"].shape == (8, 98, 80)  # type: ignore[attr-defined]
     difference = names["on_the_fly"].numpy() - names["prepared"]  # type: ignore[attr-defined]
     assert abs(difference).max() < 1e-3
+
+
+def test_the_snippets_of_loading_run(tmp_path: Path) -> None:
+    """With a dataset at hand in the place of the one that they name, and a model."""
+    pytest.importorskip("accelerate")
+    rows = [np.full((frames, 80), frames, np.float32) for frames in range(100, 160)]
+    folder = write_sealed(tmp_path / "phrases", rows, 3, False)
+    first, state, accelerated, _ = snippets(ROOT / "docs" / "loading.md", "python")
+    named = re.search(r'"(data/ljspeech/[^"]+)"', first)
+    assert named
+    first = first.replace(named[1], str(folder)).replace('["text"]', '["word"]')
+    first = first.replace('batch["text"]', 'batch["word"]')
+    model = torch.nn.Linear(80, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    names = {
+        "model": model,
+        "optimizer": optimizer,
+        "accelerate": importlib.import_module("accelerate"),
+    }
+    exec(first + state + accelerated, names)  # our own document
+    loader: Loader = names["loader"]  # type: ignore[assignment]
+    assert loader.state_dict()["epoch"] == 2
+    assert {name for name in loader.state_dict() if name in state} == set(loader.state_dict())
 
 
 def test_the_documents_list_every_front_end_and_recipe() -> None:
