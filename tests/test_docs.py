@@ -1,6 +1,5 @@
 """What the documents show is true: names, commands, snippets."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_the_snippet_of_the_features_runs() -> None:
 
 def test_the_snippets_of_loading_run(tmp_path: Path) -> None:
     """With a dataset at hand in the place of the one that they name, and a model."""
-    pytest.importorskip("accelerate")
+    accelerate = pytest.importorskip("accelerate")
     rows = [np.full((frames, 80), frames, np.float32) for frames in range(100, 160)]
     folder = write_sealed(tmp_path / "phrases", rows, 3, False)
     first, state, accelerated, _ = snippets(ROOT / "docs" / "loading.md", "python")
@@ -54,11 +53,7 @@ def test_the_snippets_of_loading_run(tmp_path: Path) -> None:
     first = first.replace('batch["text"]', 'batch["word"]')
     model = torch.nn.Linear(80, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    names = {
-        "model": model,
-        "optimizer": optimizer,
-        "accelerate": importlib.import_module("accelerate"),
-    }
+    names = {"model": model, "optimizer": optimizer, "accelerate": accelerate}
     exec(first + state + accelerated, names)  # our own document
     loader: Loader = names["loader"]  # type: ignore[assignment]
     assert loader.state_dict()["epoch"] == 2

@@ -102,10 +102,14 @@ class Loader(torch.utils.data.DataLoader[Batch]):
         )
         self._next = Place(0)  # where the next ``iter()`` begins
         self._delivered = Place(0)
+        self._rounds: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Batches of the epoch that the next ``iter()`` serves, from its beginning."""
-        return self._turns.rounds(self._next.epoch)
+        epoch = self._next.epoch
+        if epoch not in self._rounds:  # with ``max_frames`` it takes a look at every length
+            self._rounds = {epoch: self._turns.rounds(epoch)}
+        return self._rounds[epoch]
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next ``iter()`` begin that epoch."""
