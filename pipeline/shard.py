@@ -13,6 +13,7 @@ T is float32, float16, int16, uint8 or int64. There are no extension types and n
 Arrow reader reads it (format: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format).
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ from pipeline.mapping import Bytes, mapped
 
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
+FULL = {  # what of this machine is used up where a sound shard can't be mapped
+    errno.EMFILE: "too many open files; raise the limit: ulimit -n",
+    errno.ENFILE: "too many open files on this machine",
+    errno.ENOMEM: "no memory, or too many maps; raise the limit: sysctl vm.max_map_count",
+}
 LABEL_ARROW_TYPES = {
     "class": pa.int64(),
     "int": pa.int64(),
@@ -146,6 +152,9 @@ def read_shard(path: Path, columns: Columns) -> Shard:
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a shard here, got no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:
+        lacking = FULL.get(getattr(error, "errno", None) or 0)
+        if lacking:
+            raise DatasetError(f"{path}: {lacking}") from None
         reason = str(error).partition("\n")[0]
         raise DatasetError(
             f"{path}: not a whole shard ({reason}); prepare the dataset again"
@@ -178,9 +187,20 @@ def _only_batch(path: Path, whole: Bytes, schema: pa.Schema) -> pa.RecordBatch:
         )
     batch = reader.get_batch(0)
     batch.validate()
+    if any(_has_nulls(column) for column in batch.columns):
+        raise ValueError("it has nulls")
     for column in batch.columns[:-1]:  # texts are read through their offsets: those must hold
         column.validate(full=True)
     return batch
+
+
+def _has_nulls(column: pa.Array) -> bool:
+    """Whether an array or what it is a list of holds nulls; ours never do."""
+    while isinstance(column, pa.ListArray | pa.FixedSizeListArray):
+        if column.null_count:
+            return True
+        column = column.values
+    return bool(column.null_count)
 
 
 def _brief(schema: pa.Schema) -> str:

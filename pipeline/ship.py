@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.build import Job, build_rows, made_from
 from pipeline.plan import Rows
 from pipeline.records import Task
-from pipeline.remote import read, sizes, upload
+from pipeline.remote import read, remove, sizes, upload
 
 Work = tuple[Task, Rows]
 
@@ -33,6 +33,7 @@ def ship(url: str, job: Job, work: Work) -> dict[str, Any]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.folder) as scratch:
         sidecar = build_rows(replace(job, folder=Path(scratch)), task, rows)
+        remove(f"{url}/{task.shard}.json")  # one of other versions, which must not vouch for this
         for name in (f"{task.shard}.arrow", f"{task.shard}.json"):
             upload(Path(scratch) / name, f"{url}/{name}")
     return sidecar

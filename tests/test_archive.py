@@ -361,3 +361,25 @@ def test_a_disk_that_lost_bytes_on_the_way_is_told(
     with pytest.raises(OSError, match="Input/output error"):
         open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
     assert not list((tmp_path / "cache" / "inflated").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("size", [b"-0000001000", b"+0000001000", b"00000_01000", b"00 00001000"])
+def test_a_size_is_octal_digits_and_nothing_else(size: bytes) -> None:
+    """A negative one would lead back to the same header, for ever."""
+    block = bytearray(tarfile.TarInfo("clip.wav").tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = size + b"\0"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    with pytest.raises(ArchiveError, match="damaged size in the tar header at byte 0"):
+        Scan().feed(bytes(block) + bytes(2048))
+
+
+@pytest.mark.parametrize("record", [b"size=" + b"9" * 5000, b"size=-5", b"size=1_0"])
+def test_a_pax_size_is_a_short_number(record: bytes) -> None:
+    length = len(record) + 6
+    text = b"%d %s\n" % (length, record)
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, len(text)
+    header = info.tobuf(tarfile.USTAR_FORMAT)
+    with pytest.raises(ArchiveError, match="pax header at byte 0"):
+        Scan().feed(header + text.ljust(8192, b"\0"))

@@ -293,6 +293,7 @@ def test_retry_after_is_kept_to(
         ({}, 0),
         ({"Retry-After": "120"}, 120),
         ({"Retry-After": "soon"}, 0),
+        ({"Retry-After": "9" * 5000}, 999_999_999),
         ({"Retry-After": "-5"}, 0),
         (
             {

@@ -439,3 +439,24 @@ def test_two_runs_at_once_do_not_harm_each_other(ask_commands: Ask, tmp_path: Pa
             done = list(pool.map(prepare_dataset, [request, request]))
         assert sorted(d.up_to_date for d in done) == [False, True]
         assert contents(done[0].folder) == expected
+
+
+def test_what_is_not_ours_stays(ask_digits: Ask) -> None:
+    """Another file in a dataset's folder stops a build, and is never removed."""
+    folder = prepare_dataset(ask_digits()).folder
+    mine = [folder / name for name in ("my-results.json", "backup.arrow")]
+    hidden = folder / ".DS_Store"
+    for path in (*mine, hidden):
+        path.write_text("mine")
+    next(folder.glob("train-*.arrow")).write_bytes(b"damaged")
+    with pytest.raises(
+        OutputError, match="which is no part of a dataset"
+    ):
+        prepare_dataset(ask_digits())
+    assert all(path.read_text() == "mine" for path in mine)
+    for path in mine:
+        path.unlink()
+    (folder / "train-00007-of-00009.arrow").write_bytes(b"of another plan")
+    prepare_dataset(ask_digits())
+    assert hidden.read_text() == "mine"
+    assert not (folder / "train-00007-of-00009.arrow").exists()

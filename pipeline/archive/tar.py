@@ -5,6 +5,7 @@ Reads ustar, GNU and pax headers (POSIX.1-2017, pax, "ustar Interchange Format";
 several times faster than ``tarfile``, which makes an object of every member.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ BLOCK = 512
 REGULAR, HARD_LINK = (b"0", b"\0", b"7"), b"1"
 GNU_NAME, GNU_LINK, PAX, SPARSE = b"L", b"K", b"x", b"S"
 LONGEST_NAME = 1 << 20  # of an extended header, in bytes
+OCTAL, DECIMAL = re.compile(b"[0-7]*"), re.compile("[0-9]{1,19}")
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Scan:
             return False
         kind, size = block[156:157], _number(block[124:136], self._next)
         if kind in (GNU_NAME, GNU_LINK, PAX):
-            return self._extended(kind, data[at + BLOCK :], size)
+            return self._extended(kind, data, at + BLOCK, size)
         if kind == SPARSE:
             raise ArchiveError(f"sparse member at byte {self._next}: pack the archive without -S")
         size = size if self._size is None else self._size
@@ -85,13 +87,13 @@ class Scan:
         self._skip(size)
         return False
 
-    def _extended(self, kind: bytes, payload: bytes, size: int) -> bool:
-        """Take an extended header's data; True if more bytes are needed first."""
+    def _extended(self, kind: bytes, data: bytes, at: int, size: int) -> bool:
+        """Take an extended header's data, which begin at ``at``; True if more are needed first."""
         if size > LONGEST_NAME:
             raise ArchiveError(f"extended tar header of {size:,} bytes at byte {self._next}")
-        if len(payload) < size:
+        if len(data) < at + size:
             return True
-        text = payload[:size]
+        text = data[at : at + size]
         if kind == GNU_NAME:
             self._name = _text(text)
         elif kind == GNU_LINK:
@@ -136,12 +138,8 @@ class Scan:
 def _checksum_holds(block: bytes) -> bool:
     """Whether a block is a header: its bytes, the checksum's own as spaces, sum up to it."""
     stored = block[148:156].strip(b" \0")
-    if not stored.isdigit():
-        return False
-    try:
-        return int(stored, 8) == sum(block) - sum(block[148:156]) + 8 * 32
-    except ValueError:
-        return False
+    sound = OCTAL.fullmatch(stored) and stored
+    return bool(sound) and int(stored, 8) == sum(block) - sum(block[148:156]) + 8 * 32
 
 
 def _number(field: bytes, at: int) -> int:
@@ -151,15 +149,14 @@ def _number(field: bytes, at: int) -> int:
             raise ArchiveError(f"negative or absurd size in the tar header at byte {at}")
         return int.from_bytes(field[1:])
     digits = field.strip(b" \0")
-    try:
-        return int(digits or b"0", 8)
-    except ValueError:
-        raise ArchiveError(f"damaged size in the tar header at byte {at}") from None
+    if not OCTAL.fullmatch(digits):  # int() takes signs and underscores, too
+        raise ArchiveError(f"damaged size in the tar header at byte {at}")
+    return int(digits or b"0", 8)
 
 
 def _whole(text: str, at: int) -> int:
-    if not text.isdecimal():
-        raise ArchiveError(f"damaged size {text!r} in the pax header at byte {at}")
+    if not DECIMAL.fullmatch(text):
+        raise ArchiveError(f"damaged size {text[:40]!r} in the pax header at byte {at}")
     return int(text)
 
 
@@ -167,7 +164,7 @@ def _pax_records(text: bytes, at: int) -> Iterator[tuple[str, str]]:
     """Records of a length, a space, key=value and a line feed."""
     while text.strip(b"\0"):
         length, space, _ = text.partition(b" ")
-        size = int(length) if space and length.isdigit() else 0
+        size = int(length) if space and DECIMAL.fullmatch(length.decode("latin-1")) else 0
         key, equals, value = text[len(length) + 1 : size - 1].partition(b"=")
         if not equals or not len(length) + 3 <= size <= len(text):
             raise ArchiveError(f"damaged pax header at byte {at}")

@@ -100,7 +100,7 @@ def retry_after(headers: Mapping[str, str]) -> int:
     """
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]+", value):
-        return int(value)
+        return int(value[:9])  # of any longer number what is left is a lifetime
     try:
         then = email.utils.parsedate_to_datetime(value)
         return max(
@@ -127,4 +127,4 @@ def begins_at(answer: requests.Response, asked: int, total: int) -> int | None:
 def length_of(answer: requests.Response) -> int | None:
     """The body's length in bytes as the server says, if it does."""
     value = answer.headers.get("Content-Length", "")
-    return int(value) if re.fullmatch("[0-9]+", value) else None
+    return int(value) if re.fullmatch("[0-9]{1,18}", value) else None

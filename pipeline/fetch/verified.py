@@ -1,5 +1,6 @@
 """Files held against their pins, hashed once, made by one process at a time."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -130,7 +131,8 @@ def _sha256(path: Path, cache: Path, progress: bool) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no note, or not one of ours: hash the file
     digest = hashed(path, progress)
-    write_json(_note(path, cache), stamp | {"sha256": digest})
+    with contextlib.suppress(PermissionError):  # a cache may be read-only: hash it again next time
+        write_json(_note(path, cache), stamp | {"sha256": digest})
     return digest
 
 

@@ -57,22 +57,6 @@ def check_bad_clips(findings: Sequence[Mapping[str, Any]], allowed: int) -> None
     raise BuildError("\n".join([head, *shown]))
 
 
-def check_folder(folder: Path) -> None:
-    """Raise OutputError if the folder can't be this dataset's: something else is there."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise OutputError(f"{place}: expected a directory, got a file; choose another --out")
-    if not folder.exists():
-        return
-    for entry in folder.iterdir():
-        if entry.name.startswith(".") or entry.suffix in (".arrow", ".json"):
-            continue
-        raise OutputError(
-            f"{folder}: holds {entry.name}, which is no part of a dataset; "
-            "move it away or choose another --out"
-        )
-
-
 def check_space(folder: Path, plan: Plan) -> None:
     """Raise OutputError if the disk has no room for the shards that are still to be written."""
     there = sum(path.stat().st_size for path in folder.glob("[!.]*.arrow"))

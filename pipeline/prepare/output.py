@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import NAME, Sealed, check_size, open_sealed, parse
+from pipeline.dataset import NAME, SHARD_NAME, Sealed, check_size, open_sealed, parse
 from pipeline.errors import DatasetError, OutputError
 from pipeline.files import alone, write_json
-from pipeline.prepare.checks import bad_clips, check_bad_clips, check_folder, check_promises
+from pipeline.prepare.checks import bad_clips, check_bad_clips, check_promises
 from pipeline.prepare.nearest import differences
 from pipeline.prepare.request import Resolved
 from pipeline.remote import is_url, open_remote, read, remove, sizes, upload
 
 LOG = logging.getLogger(__name__)
+PLAN_NAME = ".plan.arrow"  # removed when the dataset is sealed
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,30 @@ def explain(declaration: Mapping[str, Any], output: Output) -> None:
         LOG.info("building %s anew: %s", output.folder.name, changed)
 
 
+def _is_own(name: str) -> bool:
+    """Whether a file of that name in a dataset's folder can only be ours."""
+    if name.startswith("."):
+        return name == PLAN_NAME or name.endswith(".part")
+    stem, _, ending = name.rpartition(".")
+    return name == NAME or (ending in ("arrow", "json") and bool(SHARD_NAME.fullmatch(stem)))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError if the folder can't be this dataset's: something else is there."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise OutputError(f"{place}: expected a directory, got a file; choose another --out")
+    if not folder.exists():
+        return
+    for entry in folder.iterdir():
+        if entry.name.startswith(".") or _is_own(entry.name):
+            continue
+        raise OutputError(
+            f"{folder}: holds {entry.name}, which is no part of a dataset; "
+            "move it away or choose another --out"
+        )
+
+
 def check_output(output: Output) -> None:
     """Raise OutputError or RemoteError now if the dataset could not be written in the end."""
     check_folder(output.folder)
@@ -177,5 +202,5 @@ def _remove_orphans(folder: Path, sealed: Sealed) -> None:
     shards = [shard.shard for shards in sealed.splits.values() for shard in shards]
     own = {f"{shard}.{ending}" for shard in shards for ending in ("arrow", "json")}
     for path in folder.iterdir():
-        if path.name not in own and (path.suffix in (".arrow", ".json") or path.suffix == ".part"):
+        if path.name not in own and _is_own(path.name) and path.name != NAME:
             path.unlink()

@@ -26,6 +26,7 @@ from pipeline.prepare.checks import (
     disk_errors_in_one_line,
 )
 from pipeline.prepare.output import (
+    PLAN_NAME,
     Output,
     Prepared,
     check_output,
@@ -43,7 +44,6 @@ from pipeline.recipe import Corpus, Recipe
 from pipeline.records import Example
 from pipeline.ship import ship
 
-PLAN_NAME = ".plan.arrow"  # removed when the dataset is sealed
 PRELOAD = ("pipeline.build",)
 
 
