@@ -22,6 +22,7 @@ from pipeline.shard import LABEL_ARROW_TYPES, Columns, read_shard
 
 FORMAT = 1
 NAME = "dataset.json"
+FINDING = {"key", "split", "source", "offset", "size", "reason", "left_out"}
 SHARD_NAME = re.compile(r"[a-z]+-\d{5,}-of-\d{5,}")
 
 
@@ -121,6 +122,8 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
     try:
         for name in ("recipe", "protocol", "statistics", "hints", "corpus"):
             _expect(isinstance(info[name], dict), f"{name} is no table")
+        for finding in info["findings"]:
+            _expect(set(finding) >= FINDING, "findings without key, split, reason and place")
         splits = {
             split: tuple(_shard_info(split, shard) for shard in shards)
             for split, shards in info["splits"].items()

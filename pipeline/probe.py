@@ -45,7 +45,7 @@ class Expected:
 
 
 def probe_of(job: Job, url: str | None) -> Probe:
-    """What ``run`` calls in every worker; writes the marker, which is swept with temporary files.
+    """What ``run`` calls in every worker; writes the marker, which is removed at sealing.
 
     Raises (in a worker):
         BuildError: it would not make the same shards, or can't read or write what it must.

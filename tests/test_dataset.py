@@ -40,6 +40,7 @@ def test_a_sealed_dataset_opens_and_verifies(copy: Path) -> None:
         ("format", "expected format 1, got 2"),
         ("list", "expected format 1, got None"),
         ("keys", "damaged: KeyError"),
+        ("findings", "damaged: KeyError: 'findings'"),
         ("escape", "'../../etc/passwd': no shard's name"),
         ("missing", "train-00000-of-00001.arrow: the shard is missing"),
         ("cut", "train-00000-of-00001.arrow: expected "),
@@ -64,6 +65,7 @@ def test_what_can_not_be_opened_is_one_clear_line(copy: Path, damage: str, messa
             "format": json.dumps(info | {"format": 2}),
             "list": "[]",
             "keys": json.dumps({k: v for k, v in info.items() if k != "columns"}),
+            "findings": json.dumps({k: v for k, v in info.items() if k != "findings"}),
             "escape": json.dumps(info),
         }[damage]
         (copy / NAME).write_text(text)

@@ -1,6 +1,8 @@
 """Loading: items view the map, batches are padded, the order is a function of (seed, epoch)."""
 
+import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,3 +339,16 @@ def test_damaged_offsets_are_found_before_they_are_used(phrases: Path) -> None:
     path.write_bytes(data[:at] + bad.tobytes() + data[at + bad.nbytes :])
     with pytest.raises(DatasetError, match="damaged"):
         open_dataset(phrases)["train"].batch([0])
+
+
+def test_a_split_without_shards_is_empty(digits_dataset: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(digits_dataset, tmp_path / "copy")
+    info = json.loads((folder / "dataset.json").read_text())
+    info["splits"]["test"] = []
+    (folder / "dataset.json").write_text(json.dumps(info))
+    split = open_dataset(folder)["test"]
+    assert len(split) == 0
+    assert len(split.batch([])["features"]) == 0
+    assert list(make_loader(split, 4, shuffle=True)) == []
+    with pytest.raises(IndexError, match="there are 0 examples"):
+        split[0]

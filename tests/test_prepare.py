@@ -449,9 +449,7 @@ def test_what_is_not_ours_stays(ask_digits: Ask) -> None:
     for path in (*mine, hidden):
         path.write_text("mine")
     next(folder.glob("train-*.arrow")).write_bytes(b"damaged")
-    with pytest.raises(
-        OutputError, match="which is no part of a dataset"
-    ):
+    with pytest.raises(OutputError, match="which is no part of a dataset"):
         prepare_dataset(ask_digits())
     assert all(path.read_text() == "mine" for path in mine)
     for path in mine:

@@ -14,4 +14,4 @@ from pipeline.engines.serial import serial
 __all__ = ["ENGINES", "WITH_ADDRESS", "Engine", "Probe", "Run"]
 
 ENGINES: dict[str, Engine] = {"serial": serial, "local": local, "dask": dask}
-WITH_ADDRESS = ("dask",)  # engines that can use workers that are running already
+WITH_ADDRESS = ("dask",)  # engines whose workers may run already, and on other machines

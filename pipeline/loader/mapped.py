@@ -29,7 +29,7 @@ class Mapped:
         labels = sealed.columns.labels.items()
         self._kinds = [(name, kind) for name, kind in labels if kind != "text"]
         values, offsets, *numbers = np.zeros((2 + len(self._kinds), count), np.int64)
-        columns = np.array(numbers, np.int64).reshape(-1, count)
+        columns = np.array(numbers, np.int64).reshape(len(self._kinds), count)
         self.shards = Shards(ends, values, offsets, columns, length, frame)
         self._open: dict[int, Shard] = {}
 

@@ -74,7 +74,7 @@ def find(resolved: Resolved, declaration: Mapping[str, Any], output: Output) -> 
         info = json.loads(data) if data is not None else None
     except (FileNotFoundError, NotADirectoryError):
         data = info = None
-    except ValueError:
+    except (ValueError, RecursionError):
         info = None
     if data is None:
         return None
@@ -91,7 +91,7 @@ def find(resolved: Resolved, declaration: Mapping[str, Any], output: Output) -> 
     check_bad_clips(info["findings"], resolved.request.max_bad)
     rows = {split: sealed.rows(split) for split in sealed.splits}
     for clip in bad_clips(info["findings"]):  # a promise is of examples, usable or not
-        rows[clip["split"]] += 1
+        rows[clip["split"]] = rows.get(clip["split"], 0) + 1
     check_promises(resolved, rows)
     return prepared(output, info, up_to_date=True)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipeline.archive import Opened, open_source
 from pipeline.build import Job, build
 from pipeline.dataset import seal
-from pipeline.engines import ENGINES
+from pipeline.engines import ENGINES, WITH_ADDRESS
 from pipeline.errors import RecipeError, ShardwellError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
 from pipeline.files import flush
@@ -142,7 +142,7 @@ def _build(
             columns=resolved.columns,
             classes=plan.classes,
         )
-        probe = probe_of(job, output.url)
+        probe = probe_of(job, output.url) if request.engine in WITH_ADDRESS else None
         if output.url is None:
             check_space(folder, plan)
             results = _flushed(folder, run(partial(build, job), plan.tasks, probe))
