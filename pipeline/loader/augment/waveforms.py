@@ -48,12 +48,13 @@ class TimeShift:
         features, lengths = batch["features"], batch["lengths"][:, None]
         turn = 2 * drawn(batch, "TimeShift", 1) - 1
         shifts = (turn * self.share * lengths).round().long()
-        rows, most = torch.arange(len(features), device=features.device), features.shape[1]
+        most = features.shape[1]
         source = torch.arange(most, device=features.device) - shifts
         outside = (source < 0) | (source >= lengths) | ~present(batch)
-        moved = features[rows[:, None], source.clamp(0, most - 1)]
-        outside = outside.reshape(*outside.shape, *[1] * (features.ndim - 2))
-        return batch | {"features": moved.masked_fill(outside, 0)}
+        bins = [1] * (features.ndim - 2)
+        source = source.clamp(0, most - 1).reshape(*source.shape, *bins).expand_as(features)
+        moved = features.gather(1, source)
+        return batch | {"features": moved.masked_fill(outside.reshape(*outside.shape, *bins), 0)}
 
 
 @dataclass(frozen=True)
