@@ -1,5 +1,6 @@
 """Transforms: features on the fly are those prepared; what is drawn is the example's own."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,15 @@ def test_each_iter_has_the_seeds_of_its_epoch(waves: Split) -> None:
         assert next(second)["seeds"].equal(seeds_of(7, 1, np.arange(9)))
         assert next(first)["seeds"].equal(seeds_of(7, 0, np.arange(9)))
     assert "seeds" not in next(iter(make_loader(waves, 9)))
+
+
+def test_what_gathers_can_be_sent_to_a_spawned_process(waves: Split) -> None:
+    for device in (None, "cpu"):
+        loader = make_loader(waves, 4, transform=[tag, Mfcc.at(16000)], device=device)
+        indices = np.arange(4)
+        sent = pickle.loads(pickle.dumps(loader.dataset))[1, indices]
+        same(sent, loader.dataset[1, indices])
+        assert sent["features"].ndim == (2 if device else 3)
 
 
 def test_a_resumed_loader_draws_what_it_would_have_drawn(waves: Split) -> None:

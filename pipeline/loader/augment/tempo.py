@@ -37,18 +37,12 @@ class Speed:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with other ``features`` and ``lengths``."""
-        samples, lengths = features_of(batch, "Speed", 2, "before"), batch["lengths"]
+        features_of(batch, "Speed", 2, "before")
+        lengths = batch["lengths"]
         low, high = round(100 * self.low), round(100 * self.high)
         steps = torch.full_like(lengths, high - low + 1)
         percents = low + whole(drawn(batch, "Speed", 1)[:, 0], steps)
-        after = (lengths * 100 + percents - 1) // percents
-        return _masked(
-            batch
-            | {
-                "features": _by_percent(samples, percents, _faster, int(after.max())),
-                "lengths": after,
-            }
-        )
+        return _changed(batch, percents, _faster, (lengths * 100 + percents - 1) // percents)
 
 
 @dataclass(frozen=True)
@@ -66,33 +60,31 @@ class Pitch:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with other ``features``."""
-        samples = features_of(batch, "Pitch", 2, "before")
+        features_of(batch, "Pitch", 2, "before")
         turn = 2 * drawn(batch, "Pitch", 1)[:, 0] - 1
         percents = (100 * 2 ** (turn * self.semitones / 12)).round().long()
-        return _masked(
-            batch | {"features": _by_percent(samples, percents, _higher, samples.shape[1])}
-        )
+        return _changed(batch, percents, _higher, batch["lengths"])
 
 
-def _by_percent(
-    samples: torch.Tensor,
+def _changed(
+    batch: Batch,
     percents: torch.Tensor,
     change: Callable[[torch.Tensor, int], torch.Tensor],
-    most: int,
-) -> torch.Tensor:
-    """(B, T) → (B, most): examples of the same percentage changed together; 100 changes nothing."""
-    changed = samples.new_zeros((len(samples), most))
+    lengths: torch.Tensor,
+) -> Batch:
+    """Examples of the same percentage changed together; 100 changes nothing.
+
+    Behind the new ``lengths``, where filters have rung, are zeros.
+    """
+    samples = batch["features"]
+    changed = samples.new_zeros((len(samples), int(lengths.max())))
     for percent in set(percents.tolist()):
         rows = (percents == percent).nonzero()[:, 0]
         values = samples[rows] if percent == 100 else change(samples[rows], percent)
-        kept = min(most, values.shape[1])
-        changed[rows, :kept] = values[:, :kept]
-    return changed
-
-
-def _masked(batch: Batch) -> Batch:
-    """The batch with zeros behind every example, where filters have rung."""
-    return batch | {"features": batch["features"].masked_fill(~present(batch), 0)}
+        values = values[:, : changed.shape[1]]
+        changed[rows, : values.shape[1]] = values
+    batch = batch | {"features": changed, "lengths": lengths}
+    return batch | {"features": changed.masked_fill(~present(batch), 0)}
 
 
 def _faster(samples: torch.Tensor, percent: int) -> torch.Tensor:
