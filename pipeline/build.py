@@ -238,8 +238,8 @@ def _finding(example: Example, reason: str, left_out: bool) -> Finding:
 def _label_values(
     name: str, values: list[Any], classes: Mapping[str, tuple[str, ...]]
 ) -> list[Any]:
-    """A label's stored values: class names become indices."""
+    """A label's stored values: class names become indices, no class becomes -1."""
     if name not in classes:
         return values
     number = {text: i for i, text in enumerate(classes[name])}
-    return [number[str(value)] for value in values]
+    return [-1 if value is None else number[str(value)] for value in values]

@@ -34,6 +34,14 @@ def strings(values: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
+def with_nulls(array: pa.Array, missing: Sequence[bool]) -> pa.Array:
+    """An array of numbers or texts, null where its value is ``missing``."""
+    valid = np.packbits(~np.asarray(missing, bool), bitorder="little")
+    return pa.Array.from_buffers(
+        array.type, len(array), [pa.py_buffer(valid), *array.buffers()[1:]]
+    )
+
+
 def lists(lengths: Sequence[int], values: pa.Array) -> pa.Array:
     """Runs of ``values`` of the given lengths as an Arrow list array."""
     kind, offsets = pa.list_(values.type), pa.py_buffer(_offsets(lengths))

@@ -14,7 +14,9 @@ from typing import Any
 
 from pipeline.errors import ManifestError, unknown_name
 
-SPLITS = ("train", "validation", "test")
+PROMISED = ("train", "validation", "test")
+NOISE = "noise"  # recordings to mix in, whose number no protocol promises
+SPLITS = (*PROMISED, NOISE)
 UNPINNED = "unpinned"
 Param = str | int | float | bool | list[Any]
 
@@ -260,5 +262,5 @@ def _protocol_mistakes(
             known = ", ".join(sorted(sources)) or "none"
             yield f"{where}sources.{role}: no source {source!r} in this manifest (known: {known})"
     for split in splits if isinstance(splits, dict) else ():
-        if split not in SPLITS:
-            yield f"{where}splits.{split}: expected one of {', '.join(SPLITS)}"
+        if split not in PROMISED:
+            yield f"{where}splits.{split}: expected one of {', '.join(PROMISED)}"

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audio import Audio, wav_duration
-from pipeline.columns import lists, numbers, strings, view
+from pipeline.columns import lists, numbers, strings, view, with_nulls
 from pipeline.errors import RecipeError
 from pipeline.features import Feature
 from pipeline.files import written
-from pipeline.manifest import SPLITS
+from pipeline.manifest import NOISE, SPLITS
 from pipeline.records import Example, Ref, Task
 from pipeline.shard import label_array
 
@@ -131,15 +131,28 @@ def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
             "hash": numbers([_key_hash(e.key) for e in chunk], "uint64"),
             "refs": lists([_ref_count(e) for e in chunk], _refs_array(refs)),
         }
-        for name, kind in labels.items():
-            # A class label keeps the type of its values: names are made of them later.
-            named = kind == "class" and isinstance(chunk[0].labels.get(name), str)
-            stored = "text" if named else kind
-            columns[name] = label_array([_label(e, name, stored) for e in chunk], stored)
+        columns |= {name: _label_column(chunk, name, kind) for name, kind in labels.items()}
         batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
     if not batches:
         raise RecipeError("the recipe found no example at all; is this the right archive?")
-    return pa.concat_tables(batches)
+    return pa.concat_tables(batches, promote_options="default")  # where a batch has no class at all
+
+
+def _label_column(chunk: Sequence[Example], name: str, kind: str) -> pa.Array:
+    """One label of some examples; a class keeps the type of its values, and null where it is none.
+
+    Names are made of them later.
+    """
+    found = (example.labels.get(name) for example in chunk)
+    first = next((value for value in found if value is not None), None)
+    stored = "text" if kind == "class" and isinstance(first, str) else kind
+    values = [_label(example, name, kind, stored) for example in chunk]
+    if None not in values:
+        return label_array(values, stored)
+    if first is None:
+        return pa.nulls(len(values))
+    filled = [type(first)() if value is None else value for value in values]
+    return with_nulls(label_array(filled, stored), [value is None for value in values])
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -201,11 +214,13 @@ def _split_number(example: Example) -> int:
     return SPLITS.index(example.split)
 
 
-def _label(example: Example, name: str, kind: str) -> Any:
+def _label(example: Example, name: str, kind: str, stored: str) -> Any:
     if name not in example.labels:
         raise RecipeError(f"example {example.key}: the recipe declares a label {name}, got none")
     value = example.labels[name]
-    wanted = {"text": str, "float": float}.get(kind, int)
+    if value is None and example.split == NOISE and kind == "class":
+        return None
+    wanted = {"text": str, "float": float}.get(stored, int)
     if isinstance(value, bool) or not isinstance(
         value, wanted | (int if wanted is float else wanted)
     ):
@@ -226,13 +241,14 @@ def _key_hash(key: str) -> int:
 
 
 def _class_names(table: pa.Table, label: str) -> tuple[str, ...]:
-    return tuple(str(v) for v in sorted(table.column(label).unique().to_pylist()))
+    return tuple(str(v) for v in sorted(table.column(label).unique().drop_null().to_pylist()))
 
 
 def _sizes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Bytes of each row's refs, (rows,)."""
+    """Bytes of each row's refs, (rows,); of what is cut out of a recording, as 16-bit mono."""
     refs = table.column("refs").chunk(0)
-    sizes = view(refs.values.field("size"))
+    size, start, stop = (view(refs.values.field(name)) for name in ("size", "start", "stop"))
+    sizes = np.where(stop < 0, size, np.minimum(size, 2 * (stop - start)))
     ends = np.concatenate([[0], np.cumsum(sizes)])[view(refs.offsets)]
     return np.diff(ends)
 

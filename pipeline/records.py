@@ -7,7 +7,7 @@ recipe yields before anything is decoded; a ``Task`` is one shard's worth of row
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Label = int | float | str
+Label = int | float | str | None  # None: no class
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Example:
     """One clip, image or sequence as a recipe names it.
 
     ``key`` is unique in its dataset; several ``refs`` are joined in order; ``labels`` holds a value
-    for every label the recipe declares.
+    for every label the recipe declares; an example of the split ``noise`` has None for a class.
     """
 
     key: str

@@ -6,12 +6,14 @@ neither list is for training (Warden, arXiv:1804.03209, section 5).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from pipeline.audio import Audio, load_audio
-from pipeline.errors import RecipeError
+from pipeline.audio import Audio, decode, load_audio
+from pipeline.errors import ClipError, RecipeError
 from pipeline.recipe import Corpus, Recipe
-from pipeline.records import Example
+from pipeline.records import Example, Ref
 
+NOISE = "_background_noise_/"
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
@@ -40,6 +42,31 @@ def examples(corpus: Corpus, words: Sequence[str]) -> Iterator[Example]:
         raise RecipeError(f"speech_commands: no clip of the words {', '.join(sorted(missing))}")
 
 
+def noise(corpus: Corpus, seconds: float | None) -> Iterator[Example]:
+    """The noise recordings, whole or one piece after another; a shorter last piece is left out."""
+    labels = {"word": None, "speaker": ""}
+    for member in corpus.members("main"):
+        if not (member.startswith(NOISE) and member.endswith(".wav")):
+            continue
+        key, whole = member.removesuffix(".wav"), corpus.ref("main", member)
+        pieces = {key: whole} if seconds is None else _pieces(corpus, key, whole, seconds)
+        for name, piece in pieces.items():
+            yield Example(name, "noise", (piece,), labels)
+
+
+def _pieces(corpus: Corpus, key: str, whole: Ref, seconds: float) -> dict[str, Ref]:
+    try:
+        recording = decode(corpus.read(whole))  # its size alone does not tell where samples begin
+    except ClipError:
+        return {key: whole}  # whoever builds it says what is wrong
+    size = round(seconds * recording.rate)
+    starts = range(0, len(recording.samples) - size + 1, size)
+    return {
+        f"{key}-{i:04d}": replace(whole, start=start, stop=start + size)
+        for i, start in enumerate(starts)
+    }
+
+
 RECIPE = Recipe(
     name="speech_commands",
     version=1,
@@ -48,5 +75,6 @@ RECIPE = Recipe(
     examples=examples,
     load=load_audio,
     audio=Audio(sample_rate=16000, duration=1.0),
+    noise=noise,
     hints={"target": "word"},
 )

@@ -274,6 +274,12 @@ def examples(
     return speech_commands.examples(corpus, words)
 
 
+def noise(corpus: Corpus, seconds: float | None) -> Iterator[Example]:
+    """The noise recordings, as that recipe cuts them."""
+    cut = load_recipe(Path(__file__).with_name("speech_commands.py")).noise
+    return cut(corpus, seconds) if cut else iter(())
+
+
 RECIPE = Recipe(
     name="synthetic_commands",
     version=1,
@@ -282,6 +288,7 @@ RECIPE = Recipe(
     examples=examples,
     load=load_audio,
     audio=Audio(sample_rate=COMMAND_RATE, duration=1.0),
+    noise=noise,
     generators={"commands": write_commands},
     hints={"target": "word"},
 )

@@ -7,7 +7,6 @@ import os
 import secrets
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ from types import ModuleType
 import hypothesis
 import pytest
 
+from pipeline import importing
 from pipeline.prepare import Request, prepare_dataset
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
 from tests.servers import Server, serving
@@ -218,22 +218,7 @@ def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Pat
     return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
 
 
-def load_torchaudio() -> ModuleType:
-    """torchaudio's pure-PyTorch parts.
-
-    Its wheel links CUDA libraries, which a CPU-only torch lacks: the extension is replaced by a
-    stub before the import.
-    """
-    stub = types.ModuleType("torchaudio._extension")
-    stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
-    sys.modules.setdefault("torchaudio._extension", stub)
-    import torchaudio
-
-    return torchaudio
-
-
 @pytest.fixture(scope="session")
 def torchaudio() -> ModuleType:
     """torchaudio, importable without CUDA."""
-    return load_torchaudio()
+    return importing.torchaudio()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset import FORMAT, NAME, seal
-from pipeline.features import LogMel, Mfcc, to_dict
+from pipeline.features import Feature, LogMel, Mfcc, Waveform, to_dict
 from pipeline.files import sha256_of, write_json
 from pipeline.records import ShardInfo
 from pipeline.shard import Columns, write_shard
@@ -18,10 +18,15 @@ Floats = npt.NDArray[np.float32]
 
 
 def write_sealed(folder: Path, rows: Sequence[Floats], shards: int, fixed: bool) -> Path:
-    """Features, (frames, 40 or 80) each, with the labels ``word`` and ``speaker``."""
+    """Features, (frames, 40 or 80) or (samples,) each, with the labels ``word``, ``speaker``."""
     folder.mkdir()
-    feature = Mfcc.at(16000, n_mfcc=40) if rows[0].shape[1] == 40 else LogMel.at(22050, n_mels=80)
-    shape = (rows[0].shape[0] if fixed else None, rows[0].shape[1])
+    shape = (len(rows[0]) if fixed else None, *rows[0].shape[1:])
+    features: dict[tuple[int, ...], Feature] = {
+        (): Waveform(16000, "float32"),
+        (40,): Mfcc.at(16000, n_mfcc=40),
+        (80,): LogMel.at(22050, n_mels=80),
+    }
+    feature = features[rows[0].shape[1:]]
     columns = Columns({"word": "class", "speaker": "int"}, "float32", shape)
     edges = np.linspace(0, len(rows), shards + 1).astype(int).tolist()
     sidecars = []

@@ -1,16 +1,21 @@
 """What the documents show is true: names, commands, snippets."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.loader import augment
 from pipeline.loader.batches import Loader
+from pipeline.prepare import prepare_dataset
 from pipeline.prepare.request import Request, resolve
 from tests.sealed import write_sealed
 
+Ask = Callable[..., Request]
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -60,8 +65,26 @@ def test_the_snippets_of_loading_run(tmp_path: Path) -> None:
     assert {name for name in loader.state_dict() if name in state} == set(loader.state_dict())
 
 
-def test_the_documents_list_every_front_end_and_recipe() -> None:
+def test_the_snippet_of_augmentation_runs(ask_commands: Ask, tmp_path: Path) -> None:
+    """On a miniature in the place of the dataset that it names."""
+    (code,) = snippets(ROOT / "docs" / "augmentation.md", "python")
+    resolved = resolve(Request("speech_commands", features="waveform"))
+    hashes = {role: str(source.sha256) for role, source in resolved.sources.items()}
+    name = f"data/{resolved.name(resolved.declaration(hashes))}"
+    assert name in code
+    folder = prepare_dataset(ask_commands(features="waveform")).folder
+    names: dict[str, Any] = {}
+    exec(code.replace(name, str(folder)), names)  # our own document
+    assert names["batch"]["features"].shape[2] == 40
+    assert names["batch"]["features"].shape[1] == int(names["batch"]["lengths"].max())
+    (held_out,) = names["held_out"]
+    assert held_out["features"].shape == (3, 101, 40)
+
+
+def test_the_documents_list_every_front_end_and_augmentation() -> None:
     from pipeline.features.front_ends import FRONT_ENDS
 
     features = (ROOT / "docs" / "features.md").read_text()
     assert all(f"`{name}`" in features for name in FRONT_ENDS)
+    text = (ROOT / "docs" / "augmentation.md").read_text()
+    assert all(f"`{name}(" in text for name in augment.__all__)

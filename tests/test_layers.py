@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
-    {"errors", "records", "engines", "files", "columns", "compiled", "mapping"},
+    {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
     {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},

@@ -73,6 +73,7 @@ def test_shipped_manifests_hold(path: Path) -> None:
         (("https://example.org/a", "file:///a"), "sources.a.urls: expected a list of http(s) URLs"),
         (('main = "a"', 'main = "b"'), "no source 'b' in this manifest (known: a)"),
         (("train = 5", "dev = 5"), "protocols.p.splits.dev: expected one of train, validation"),
+        (("train = 5", "noise = 5"), "splits.noise: expected one of train, validation, test"),
         (("train = 5", "train = 1.5"), 'expected a table of split = count or "unpinned"'),
         (("about =", "abuot ="), "protocols.p.abuot: not a known field"),
         (("[protocols.p]", "[protocols.P]"), "protocols.P: expected a lower-case name"),

@@ -1,6 +1,7 @@
 """Plans: sorted, cut into tasks that cover everything once, named by what is declared."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio import Audio
+from pipeline.build import _label_values
 from pipeline.errors import RecipeError
 from pipeline.features import LogMel, Tokens, Waveform
 from pipeline.plan import (
@@ -88,6 +90,32 @@ def test_sizes_are_estimated_from_bytes(tmp_path: Path) -> None:
     assert plan.nbytes == pytest.approx(10 * 101 * 64 * 4, rel=0.02)
     fixed = write_plan(tmp_path / "p", clips, {}, Waveform(16000), Audio(16000, duration=2.0))
     assert fixed.nbytes == 10 * 32000 * 2
+
+
+def test_noise_has_no_class(tmp_path: Path) -> None:
+    """Also where a whole batch of the table has none, before and behind those that have."""
+    for words in (["go", "yes"], [3, 1]):
+        noise = [
+            Example(f"n{i}", "noise", (Ref("m", 0, 999, 5, 105),), {"word": None}) for i in (1, 2)
+        ]
+        spoken = [Example(w, "train", (Ref("m", 0, 9),), {"word": w}) for w in map(str, words)]
+        spoken = [replace(e, labels={"word": w}) for e, w in zip(spoken, words, strict=True)]
+        for batch in (1, 3, 100):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("pipeline.plan.BATCH", batch)
+                stream = [noise[0], *spoken, noise[1]]
+                plan = write_plan(tmp_path / "p", stream, {"word": "class"}, Tokens(), Audio(16000))
+            assert plan.classes == {"word": tuple(map(str, sorted(words)))}
+            assert plan.rows == {"train": 2, "noise": 2}
+            assert [t.shard for t in plan.tasks] == [f"{s}-00000-of-00001" for s in plan.rows]
+            (_, task) = plan.tasks
+            assert {row.key: row for row in read_rows(plan.path, task).examples} == {
+                e.key: e for e in noise
+            }
+    assert _label_values("word", ["yes", None, "go"], {"word": ("go", "yes")}) == [1, -1, 0]
+    bad = Example("a", "train", (REF,), {"word": None, "n": 1})
+    with pytest.raises(RecipeError, match="example a: label word: expected int, got None"):
+        plan_of(tmp_path, iter([bad]))
 
 
 REF = Ref("main", 0, 1)

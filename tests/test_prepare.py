@@ -20,6 +20,7 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.prepare import Request, estimate, prepare_dataset
+from pipeline.shard import read_shard
 from tests.conftest import write_manifest
 from tests.test_recipe import tar_of
 
@@ -77,6 +78,23 @@ def test_every_kind_is_prepared(ask_commands: Ask, features: str, audio: str) ->
     assert (sealed.columns.shape[0] is None) == ("none" in audio)
     mean = sealed.info["statistics"]["mean"]
     assert len(mean) == (1 if kind == "waveform" else sealed.columns.shape[1])
+
+
+def test_waveforms_come_with_noise(ask_commands: Ask) -> None:
+    """15 s in pieces of a second; other features are named and made as if there were none."""
+    whole = prepare_dataset(ask_commands(features="waveform", audio="duration=none"))
+    assert whole.rows == {"train": 9, "validation": 3, "test": 3, "noise": 3}
+    pieces = prepare_dataset(ask_commands(features="waveform"))
+    assert pieces.rows == {"train": 9, "validation": 3, "test": 3, "noise": 15}
+    sealed = open_sealed(pieces.folder)
+    assert sealed.info["recipe"] == {"name": "speech_commands", "version": 1, "noise": True}
+    assert sealed.classes["word"] == ("down", "go", "yes")
+    assert sealed.info["promised"] == {"train": 9, "validation": 3, "test": 3}
+    shard = read_shard(pieces.folder / "noise-00000-of-00001.arrow", sealed.columns)
+    assert set(shard.labels["word"].to_pylist()) == {-1}
+    assert shard.values.shape == (15, 16000)
+    assert estimate(ask_commands(features="waveform")).rows == pieces.rows
+    assert prepare_dataset(ask_commands(features="waveform")).up_to_date
 
 
 def test_other_corpora_are_prepared(ask_phrases: Ask, ask_digits: Ask) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.loader import make_loader, open_dataset
+from pipeline.loader.augment import Noise
 from pipeline.prepare import Prepared, Request, prepare_dataset
 from pipeline.train import Settings, Trained, train
 from tests.conftest import real_data
@@ -58,6 +59,34 @@ def build(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> "dict[str, P
 def test_every_promise_holds(build: dict[str, Prepared], name: str, rows: dict[str, int]) -> None:
     assert build[name].rows == rows
     assert build[name].bad == 0
+
+
+def test_waveforms_give_what_was_prepared_and_noise(
+    build: dict[str, Prepared], tmp_path: Path, cache: Path
+) -> None:
+    """The recordings' headers are longer than 44 bytes: 95, 61, 61, 60, 61 and 60 whole seconds."""
+    request = Request(
+        "speech_commands",
+        features="waveform",
+        manifest=HERE / "speech_commands.toml",
+        sources={"v1": real_data() / "speech_commands_v0.01_subset.tar.gz"},
+        out=tmp_path,
+        cache=cache,
+        workers=2,
+        offline=True,
+    )
+    done = prepare_dataset(request)
+    assert done.rows == {"train": 1537, "validation": 229, "test": 234, "noise": 398}
+    waves, prepared = open_dataset(done.folder), open_dataset(build["speech_commands"].folder)
+    made = make_loader(waves["test"], 64, transform=prepared.sealed.feature)
+    for wanted, batch in zip(make_loader(prepared["test"], 64), made, strict=True):
+        assert batch["features"].equal(wanted["features"])
+        assert batch["lengths"].equal(wanted["lengths"])
+    mixed = make_loader(waves["train"], 64, transform=Noise(waves["noise"], 5, 5))
+    plain, noisy = next(iter(make_loader(waves["train"], 64)))["features"], next(iter(mixed))
+    noise = noisy["features"] - plain
+    ratio = 10 * (plain.square().sum(1) / noise.square().sum(1)).log10()
+    torch.testing.assert_close(ratio, torch.full((64,), 5.0), atol=0.1, rtol=0)
 
 
 def test_mnist_is_what_everybody_knows(build: dict[str, Prepared]) -> None:

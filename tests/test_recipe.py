@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.archive import Opened, Reader, open_source
+from pipeline.audio import Audio
 from pipeline.errors import RecipeError, UnknownNameError, UsageError
 from pipeline.features import KINDS
 from pipeline.manifest import SPLITS, load_manifest
@@ -162,6 +164,37 @@ def test_speech_commands_follows_its_lists(tmp_path: Path) -> None:
     assert few[0].labels["speaker"] == "00000000"
     with pytest.raises(RecipeError, match="no clip of the words go, up"):
         list(module.examples(corpus, words=["no", "up", "go"]))
+
+
+def test_noise_recordings_are_cut_into_pieces(tmp_path: Path) -> None:
+    """No sample stands in two of them; what is shorter than a piece is left out."""
+    ramp = np.arange(2 * 16000 + 5).astype("<i2")
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 16000, 32000, 2, 16
+    )
+    odd = header + struct.pack("<4sI4s", b"LIST", 4, b"INFO")  # samples begin later than usual
+    data = struct.pack("<4sI", b"data", ramp.nbytes) + ramp.tobytes()
+    folder = "./_background_noise_/"
+    members = {f"{folder}a.wav": header + data, f"{folder}b.wav": odd + data}
+    members |= {f"{folder}c.wav": b"x", f"{folder}README.md": b"x", "./yes/a_nohash_0.wav": b"x"}
+    corpus = corpus_of(main=tar_of(tmp_path / "x.tar", members))
+    module = recipe_module("speech_commands")
+    names = [f"_background_noise_/{name}" for name in "abc"]
+    whole = list(module.noise(corpus, None))
+    assert [e.key for e in whole] == names
+    found = list(module.noise(corpus, 1.0))
+    pieces = [f"{name}-{i:04d}" for name in names[:2] for i in (0, 1)]
+    assert [e.key for e in found] == [
+        *pieces,
+        names[2],
+    ]  # the damaged one is named by who builds it
+    assert {(e.split, e.labels["word"], e.labels["speaker"]) for e in found} == {
+        ("noise", None, "")
+    }
+    reader = Reader({"main": tmp_path / "x.tar"})
+    for example, second in zip(found[:4], (0, 1, 0, 1), strict=True):
+        samples = module.load_audio([reader.piece(example.refs[0])], Audio(16000)) * 32768
+        np.testing.assert_array_equal(samples, ramp[second * 16000 :][:16000])
 
 
 def test_an_archive_that_lacks_its_lists_is_named(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ class TestDask:
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Make the engine "serial" probe as a worker would that differs in what is expected."""
+    """Make the engine "dask" probe as a worker would that differs in what is expected."""
 
     @contextlib.contextmanager
     def engine(*args: object) -> Iterator[Run]:
@@ -283,7 +283,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
 
         yield run
 
-    monkeypatch.setitem(ENGINES, "serial", engine)
+    monkeypatch.setitem(ENGINES, "dask", engine)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_the_probe_says_what_a_worker_lacks(
 ) -> None:
     elsewhere(monkeypatch, **changes)
     with pytest.raises(BuildError, match=message) as caught:
-        prepare_dataset(ask_commands())
+        prepare_dataset(ask_commands(engine="dask"))
     assert "\n" not in str(caught.value)
 
 
@@ -315,4 +315,4 @@ def test_the_probe_tries_the_store_where_there_is_no_shared_disk(
 ) -> None:
     elsewhere(monkeypatch, url="s3://no-such-bucket/x", marker=Path("/no/x.part"))
     with pytest.raises(BuildError, match="bucket does not exist; the worker needs room in"):
-        prepare_dataset(ask_commands(out=bucket))
+        prepare_dataset(ask_commands(out=bucket, engine="dask"))

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.loader.order import Order
 from pipeline.loader.permutation import Numbers
 from pipeline.loader.split import Batch, Split
+from pipeline.loader.transform import Delivered, Gathered, Transform, arranged
 from pipeline.loader.turns import WINDOW, Batching, Place, Ranks, Turns
 
 
@@ -25,6 +27,8 @@ def make_loader(
     pin_memory: bool = False,
     rank: int | None = None,
     world_size: int | None = None,
+    transform: Transform | None = None,
+    device: str | torch.device | None = None,
 ) -> "Loader":
     """A ``DataLoader`` over a split: padded batches with ``lengths`` and every label.
 
@@ -42,18 +46,24 @@ def make_loader(
             disk reads long runs; False for the stored order, which is mixed by a hash of the keys.
         seed: of every epoch's permutation.
         drop_last: whether a smaller last batch is left out.
-        max_frames: most frames in a padded batch, its longest example times its size.
+        max_frames: most frames in a padded batch, its longest example times its size; of
+            waveforms, samples, whatever the transform makes of them.
         window: examples that are sorted by length together before they are cut into batches, which
             are then mixed; what is padded becomes less. With ``max_frames`` 8,192 unless given.
         num_workers: processes that gather batches. A batch is one copy, so they help only where
-            ``transform`` or the disk takes long.
+            ``transform`` (without ``device``) or the disk takes long.
         pin_memory: whether batches are copied to page-locked memory, for a GPU to fetch.
         rank: this process's number among those that share the order out.
         world_size: how many they are.
+        transform: what is done to every batch: a feature's definition, which makes of waveforms
+            what a prepared dataset of it gives; any callable ``batch -> batch``; a list of these.
+            Batches then carry ``seeds`` (B,) int64, to draw from: see ``draws.uniform``.
+        device: where the transform runs, after the batch was moved there (its seeds stay on the
+            CPU); None for the processes that gather.
 
     Raises:
         UsageError: no batch size at all, one below 1, ``seed`` below 0, ``rank`` not below
-            ``world_size``.
+            ``world_size``, a transform that doesn't fit the split.
     """
     if max_frames is not None and window is None:
         window = WINDOW
@@ -65,7 +75,8 @@ def make_loader(
         split.lengths,
         split.identity,
     )
-    return Loader(split.batch, turns, num_workers, pin_memory)
+    gathered, delivered = arranged(transform, split, seed, device)
+    return Loader(_Batches(split.batch, gathered), turns, num_workers, pin_memory, delivered)
 
 
 def _ranks(rank: int | None, world: int | None) -> Ranks:
@@ -83,15 +94,16 @@ class Loader(torch.utils.data.DataLoader[Batch]):
 
     def __init__(
         self,
-        batch: Callable[[Numbers], Batch],
+        batches: "_Batches",
         turns: Turns,
         num_workers: int,
         pin_memory: bool,
+        then: Delivered | None,
     ) -> None:
-        self._batch, self._turns = batch, turns
+        self._batches, self._turns, self._then = batches, turns, then
         self._sampler = _Sampler(turns)
         super().__init__(
-            _Batches(batch),
+            batches,
             sampler=self._sampler,
             batch_size=None,  # the sampler gives whole batches of indices
             collate_fn=_as_it_is,
@@ -118,13 +130,15 @@ class Loader(torch.utils.data.DataLoader[Batch]):
     def __iter__(self) -> Any:
         # Not a generator: the epoch is the one at ``iter()``, not the one at the first batch.
         place, self._next = self._next, Place(self._next.epoch + 1)
+        pairs: Iterator[tuple[Batch, Place]]
         if self.num_workers == 0 and not self.pin_memory:
             # Torch's own iterator takes as long as the gather of a small batch.
-            return _Delivered(
-                self, ((self._batch(i), then) for i, then in self._turns.served(place))
-            )
-        self._sampler.place, self._sampler.after = place, deque()
-        return _Delivered(self, _paired(super().__iter__(), self._sampler.after))
+            batch = self._batches.of(place.epoch)
+            pairs = ((batch(i), then) for i, then in self._turns.served(place))
+        else:
+            self._sampler.place, self._sampler.after = place, deque()
+            pairs = _paired(super().__iter__(), self._sampler.after)
+        return _Delivered(self, map(self._then, pairs) if self._then else pairs)
 
     def delivered(self, place: Place) -> None:
         """Note that the batch before that place was handed over."""
@@ -177,16 +191,21 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):
-    """A split whose items are whole batches, by their indices."""
+    """A split whose items are whole batches, by epoch and indices."""
 
-    def __init__(self, batch: Callable[[Numbers], Batch]) -> None:
-        self.batch = batch
+    def __init__(self, batch: Callable[[Numbers], Batch], gathered: Gathered | None) -> None:
+        self.batch, self.gathered = batch, gathered
 
-    def __getitem__(self, indices: Numbers) -> Batch:
-        return self.batch(indices)
+    def of(self, epoch: int) -> Callable[[Numbers], Batch]:
+        """What makes the batches of an epoch: the split itself where nothing is done to them."""
+        return partial(self.gathered, epoch) if self.gathered else self.batch
+
+    def __getitem__(self, turn: tuple[int, Numbers]) -> Batch:
+        epoch, indices = turn
+        return self.of(epoch)(indices)
 
 
-class _Sampler(torch.utils.data.Sampler[Numbers]):
+class _Sampler(torch.utils.data.Sampler[tuple[int, Numbers]]):
     """This rank's batches of indices from a place on; ``after`` takes the place after each."""
 
     def __init__(self, turns: Turns) -> None:
@@ -196,10 +215,10 @@ class _Sampler(torch.utils.data.Sampler[Numbers]):
     def __len__(self) -> int:
         return self.turns.rounds(self.place.epoch)
 
-    def __iter__(self) -> Iterator[Numbers]:
+    def __iter__(self) -> Iterator[tuple[int, Numbers]]:
         return self._from(self.place, self.after)
 
-    def _from(self, place: Place, after: deque[Place]) -> Iterator[Numbers]:
+    def _from(self, place: Place, after: deque[Place]) -> Iterator[tuple[int, Numbers]]:
         for indices, then in self.turns.served(place):
             after.append(then)
-            yield indices
+            yield place.epoch, indices

@@ -64,7 +64,7 @@ def _rounds(
     high, low = numbers >> widths[1], numbers & _ones(widths[1])
     for i, key in enumerate(keys):
         width = widths[i % 2]  # of the half that is changed
-        high, low = low, (high ^ _mixed(low ^ key)) & _ones(width)
+        high, low = low, (high ^ mixed(low ^ key)) & _ones(width)
     # After an even number of rounds the halves have their own widths again.
     return (high << widths[1]) | low
 
@@ -73,8 +73,9 @@ def _ones(width: np.uint64) -> np.uint64:
     return np.uint64((1 << int(width)) - 1)
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Every number hashed to another one; no two to the same."""
     for factor in MIX:
         values = (values ^ (values >> SHIFT)) * factor
-    mixed: npt.NDArray[np.uint64] = values ^ (values >> SHIFT)
-    return mixed
+    hashed: npt.NDArray[np.uint64] = values ^ (values >> SHIFT)
+    return hashed

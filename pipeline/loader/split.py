@@ -44,8 +44,15 @@ class Split(torch.utils.data.Dataset[Item]):
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the class labels, by label; a label's value is an index into its names."""
+        """The names of the class labels, by label; a label's value is an index into its names, -1
+        for none (in the split ``noise``).
+        """
         return self.sealed.classes
+
+    @property
+    def normalized(self) -> bool:
+        """Whether examples are served with the mean of train subtracted."""
+        return self._serving.mean is not None
 
     @property
     def identity(self) -> str:

@@ -85,11 +85,17 @@ class Resolved:
         path = self.request.sources.get(source.name)
         return None if path is None else Path(path)
 
+    @property
+    def with_noise(self) -> bool:
+        """Whether there is a split ``noise``: where a corpus has such, of waveforms alone."""
+        return self.recipe.noise is not None and isinstance(self.feature, Waveform)
+
     def declaration(self, hashes: Mapping[str, str]) -> dict[str, Any]:
         """Everything that decides the dataset's bytes; ``hashes`` is role → sha256 (hex)."""
+        recipe = {"name": self.recipe.name, "version": self.recipe.version}
         return {
             "format": FORMAT,
-            "recipe": {"name": self.recipe.name, "version": self.recipe.version},
+            "recipe": recipe | ({"noise": True} if self.with_noise else {}),
             "protocol": {"name": self.protocol.name, "params": dict(self.params)},
             "sources": dict(sorted(hashes.items())),
             "audio": asdict(self.audio) if self.audio else None,

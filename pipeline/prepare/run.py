@@ -2,9 +2,10 @@
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from pipeline.prepare.output import (
 )
 from pipeline.prepare.request import Request, Resolved, resolve, source_key
 from pipeline.probe import probe_of
-from pipeline.recipe import Corpus, Recipe
+from pipeline.recipe import Corpus
 from pipeline.records import Example
 from pipeline.ship import ship
 
@@ -196,21 +197,25 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
         raise RecipeError(
             f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
         ) from None
-    examples = _examples(recipe, Corpus(opened), resolved.params)
-    plan = write_plan(path, examples, recipe.labels, resolved.feature, resolved.audio)
+    corpus, audio = Corpus(opened), resolved.audio
+    examples = _examples(recipe.name, partial(recipe.examples, corpus, **resolved.params))
+    if recipe.noise and resolved.with_noise:
+        cut = partial(recipe.noise, corpus, audio.duration if audio else None)
+        examples = chain(examples, _examples(recipe.name, cut))
+    plan = write_plan(path, examples, recipe.labels, resolved.feature, audio)
     check_promises(resolved, plan.rows)
     return plan
 
 
-def _examples(recipe: Recipe, corpus: Corpus, params: Mapping[str, Any]) -> Iterator[Example]:
-    """The recipe's examples; what its code may raise becomes one line."""
+def _examples(recipe: str, found: Callable[[], Iterator[Example]]) -> Iterator[Example]:
+    """Examples of a recipe; what its code may raise becomes one line."""
     try:
-        yield from recipe.examples(corpus, **params)
+        yield from found()
     except ShardwellError:
         raise
     except Exception as error:  # whatever a stranger's recipe may raise
         what = f"{type(error).__name__}: {error}"
-        raise RecipeError(f"recipe {recipe.name}: examples failed: {what}") from error
+        raise RecipeError(f"recipe {recipe}: examples failed: {what}") from error
 
 
 def _seal(

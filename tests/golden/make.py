@@ -17,7 +17,8 @@ import librosa
 import numpy as np
 import torch
 
-from tests.conftest import load_torchaudio, real_data
+from pipeline.importing import torchaudio
+from tests.conftest import real_data
 from tests.golden.cases import CASES, Case, formula, real
 from tests.test_features import kaldi_reference, librosa_reference, torchaudio_reference
 
@@ -74,7 +75,7 @@ def compare(case: Case, pcm: np.ndarray) -> tuple[dict[str, np.ndarray], float, 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    load_torchaudio()
+    torchaudio()
     arrays: dict[str, np.ndarray] = {}
     print("| front end, kind, rate or mels | signal | largest value | tool's error | our error |")
     print("|---|---|---|---|---|")

@@ -1,0 +1,177 @@
+"""What is done to every batch: features computed on the fly, augmentation, anything else.
+
+A transform is a list of steps: a feature's definition, or a callable ``batch -> batch``. Without a
+device they run where the batch is gathered, with one on it, after delivery. With either, an
+example's draws are a function of the loader's seed, the epoch and its index: see ``draws``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+
+from pipeline.errors import ClipError, FeatureError, UsageError
+from pipeline.features import KINDS, Feature, LogMel, Mfcc, Spectrogram, Waveform
+from pipeline.features.module import FeatureModule
+from pipeline.loader.draws import seeds_of
+from pipeline.loader.permutation import Numbers
+from pipeline.loader.split import Batch, Split
+from pipeline.loader.turns import Place
+
+Callables = tuple[Callable[[Batch], Batch], ...]
+Transform = Feature | Callable[[Batch], Batch] | Sequence[Feature | Callable[[Batch], Batch]]
+Spectral = Spectrogram | LogMel | Mfcc
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Batches with ``seeds``, taken through what is done where they are gathered."""
+
+    batch: Callable[[Numbers], Batch]
+    seed: int
+    steps: Callables
+
+    def __call__(self, epoch: int, indices: Numbers) -> Batch:
+        """The examples of an epoch at ``indices``."""
+        batch = self.batch(indices)
+        batch["seeds"] = seeds_of(self.seed, epoch, indices)
+        for step in self.steps:
+            batch = step(batch)
+        return batch
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Batches moved to a device, but for their seeds, and taken through what is done there."""
+
+    device: torch.device
+    steps: Callables
+
+    def __call__(self, pair: tuple[Batch, Place]) -> tuple[Batch, Place]:
+        """A batch and the place after it."""
+        batch, place = pair
+        batch = {name: self._moved(name, values) for name, values in batch.items()}
+        for step in self.steps:
+            batch = step(batch)
+        return batch, place
+
+    def _moved(self, name: str, values: object) -> object:
+        # Draws are made on the CPU: fetching the seeds back would wait for the device each time.
+        if name == "seeds" or not isinstance(values, torch.Tensor):
+            return values
+        return values.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Waveforms → a feature, by its own ``apply`` or by its module: what a prepared one gives."""
+
+    feature: Spectral
+    compute: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Clips of one length together, from their samples alone; ``lengths`` become frames."""
+        samples, lengths = batch["features"], batch["lengths"]
+        least = self.feature.analysis.shortest
+        groups = lengths.unique().tolist()
+        if groups[0] < least:
+            raise ClipError(
+                f"a clip of {groups[0]} samples is too short for {self.feature.kind}: expected "
+                f'{least}; leave such clips out: split.filter("lengths", lambda n: n >= {least})'
+            )
+        frames = [self.feature.analysis.frames(n) for n in groups]
+        if len(groups) == 1:
+            values = self.compute(samples[:, : groups[0]])
+            return batch | {"features": values, "lengths": torch.full_like(lengths, frames[0])}
+        values = samples.new_zeros((len(samples), max(frames), self.feature.bins))
+        counts = torch.empty_like(lengths)
+        for n, count in zip(groups, frames, strict=True):
+            rows = (lengths == n).nonzero()[:, 0]
+            values[rows, :count] = self.compute(samples[rows, :n])
+            counts[rows] = count
+        return batch | {"features": values, "lengths": counts}
+
+
+@dataclass(frozen=True)
+class Applied:
+    """``apply`` of a feature on tensors of the CPU; float32 as the loader serves it."""
+
+    feature: Spectral
+
+    def __call__(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, n) → (batch, frames, bins)"""
+        with _libraries().limit(limits=1):  # as it was prepared: more would round otherwise
+            values = self.feature.apply(np.ascontiguousarray(samples.numpy()))
+        return torch.from_numpy(values).float()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def arranged(
+    transform: Transform | None, split: Split, seed: int, device: str | torch.device | None
+) -> tuple[Gathered | None, Delivered | None]:
+    """What is done where a batch is gathered, and what after delivery.
+
+    Raises:
+        UsageError: a step that is none, a device without a transform, a feature that can't be
+            computed from this split.
+    """
+    if transform is None:
+        if device is not None:
+            raise UsageError(f"device={str(device)!r}: expected a transform to run there")
+        return None, None
+    given = list(transform) if isinstance(transform, Sequence) else [transform]
+    kinds = [step for step in given if _is_feature(step)]
+    if len(kinds) > 1:
+        names = ", ".join(kind.kind for kind in kinds)
+        raise UsageError(f"transform: expected one feature at most, got {names}")
+    place = None if device is None else torch.device(device)
+    steps = tuple(_step(step, split, place) for step in given)
+    if place is None:
+        return Gathered(split.batch, seed, steps), None
+    return Gathered(split.batch, seed, ()), Delivered(place, steps)
+
+
+def _step(
+    step: Feature | Callable[[Batch], Batch], split: Split, device: torch.device | None
+) -> Callable[[Batch], Batch]:
+    if isinstance(step, Spectral):
+        _check(step, split)
+        compute = Applied(step) if device is None else FeatureModule(step).to(device)
+        return Computed(step, compute)
+    if _is_feature(step):
+        raise FeatureError(f"transform: {step.kind} are not computed from samples")
+    if not callable(step):
+        raise UsageError(f"transform: expected a feature or a callable, got {step!r}")
+    return step
+
+
+def _is_feature(step: object) -> TypeGuard[Feature]:
+    return isinstance(step, tuple(KINDS.values()))
+
+
+def _check(feature: Spectral, split: Split) -> None:
+    """Raise UsageError unless the feature can be computed from a split's samples."""
+    stored, where = split.sealed.feature, f"{split.sealed.folder}, transform {feature.kind}"
+    if not isinstance(stored, Waveform):
+        raise UsageError(
+            f"{where}: expected a dataset of waveforms, got {stored.kind}; "
+            "prepare one with --features waveform"
+        )
+    if stored.sample_rate != feature.sample_rate:
+        raise UsageError(
+            f"{where}: for {feature.sample_rate} Hz, but the audio is {stored.sample_rate} Hz"
+        )
+    if split.normalized:
+        raise UsageError(
+            f"{where}: expected samples as recorded, got normalize=True, which is by the mean of "
+            "the waveforms; open with normalize=False, and give the feature a normalize of its own"
+        )
+    feature.shape(split.sealed.columns.shape[0])
