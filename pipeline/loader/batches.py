@@ -8,8 +8,8 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.loader.order import Order
-from pipeline.loader.permutation import Numbers
 from pipeline.loader.split import Batch, Split
+from pipeline.loader.stream_turns import StreamTurns
 from pipeline.loader.turns import WINDOW, Batching, Place, Ranks, Turns
 
 
@@ -61,14 +61,19 @@ def make_loader(
     turns = Turns(
         Order(len(split), how, seed),
         Batching(batch_size, max_frames, window, drop_last),
-        _ranks(rank, world_size),
+        ranks_of(rank, world_size),
         split.lengths,
         split.identity,
     )
     return Loader(split.batch, turns, num_workers, pin_memory)
 
 
-def _ranks(rank: int | None, world: int | None) -> Ranks:
+def ranks_of(rank: int | None, world: int | None) -> Ranks:
+    """The ranks that were given, else those that ``torch.distributed`` knows, else one.
+
+    Raises:
+        UsageError: one of both is given alone, or ``rank`` is not below ``world``.
+    """
     if (rank is None) != (world is None):
         raise UsageError(f"rank={rank}, world_size={world}: expected both or neither")
     if rank is not None and world is not None:
@@ -83,8 +88,8 @@ class Loader(torch.utils.data.DataLoader[Batch]):
 
     def __init__(
         self,
-        batch: Callable[[Numbers], Batch],
-        turns: Turns,
+        batch: Callable[[Any], Batch],
+        turns: Turns | StreamTurns,
         num_workers: int,
         pin_memory: bool,
     ) -> None:
@@ -173,29 +178,29 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):
-    """A split whose items are whole batches, by their indices."""
+    """A split whose items are whole batches, by what ``turns`` say of them."""
 
-    def __init__(self, batch: Callable[[Numbers], Batch]) -> None:
+    def __init__(self, batch: Callable[[Any], Batch]) -> None:
         self.batch = batch
 
-    def __getitem__(self, indices: Numbers) -> Batch:
-        return self.batch(indices)
+    def __getitem__(self, wanted: Any) -> Batch:
+        return self.batch(wanted)
 
 
-class _Sampler(torch.utils.data.Sampler[Numbers]):
-    """This rank's batches of indices from a place on; ``after`` takes the place after each."""
+class _Sampler(torch.utils.data.Sampler[Any]):
+    """What ``turns`` say of this rank's batches; ``after`` takes the place after each."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns | StreamTurns) -> None:
         self.turns = turns
         self.place, self.after = Place(0), deque[Place]()
 
     def __len__(self) -> int:
         return self.turns.rounds(self.place.epoch)
 
-    def __iter__(self) -> Iterator[Numbers]:
+    def __iter__(self) -> Iterator[Any]:
         return self._from(self.place, self.after)
 
-    def _from(self, place: Place, after: deque[Place]) -> Iterator[Numbers]:
-        for indices, then in self.turns.served(place):
+    def _from(self, place: Place, after: deque[Place]) -> Iterator[Any]:
+        for wanted, then in self.turns.served(place):
             after.append(then)
-            yield indices
+            yield wanted

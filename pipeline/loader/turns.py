@@ -11,7 +11,7 @@ them, a window of the order is sorted by length and cut; windows follow one anot
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
@@ -111,7 +111,7 @@ class Turns:
 
     def state(self, place: Place) -> dict[str, Any]:
         """A place as plain values, with all that it depends on but the number of ranks."""
-        return place._asdict() | {"made_from": self._made_from()}
+        return saved(place, made_from(self.batching, self.order, self.data))
 
     def place(self, state: Any) -> Place:
         """The place of a saved state.
@@ -119,25 +119,7 @@ class Turns:
         Raises:
             UsageError: the state is none, or was saved with other batches, another order or data.
         """
-        made_from = state.get("made_from") if isinstance(state, dict) else None
-        if not isinstance(made_from, dict):
-            raise UsageError(
-                f"the state of a loader: expected what it was made from, got {state!r}"
-            )
-        for name, value in self._made_from().items():
-            if made_from.get(name) != value:
-                raise UsageError(
-                    f"{name}={value}: the state was saved with {name}={made_from.get(name)}, "
-                    "and means other batches; take that, or begin the epoch anew"
-                )
-        found = [state.get(name) for name in Place._fields]
-        if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in found):
-            raise UsageError(f"the state of a loader: expected epoch, window, batch, got {state!r}")
-        return Place(*found)
-
-    def _made_from(self) -> dict[str, Any]:
-        values = asdict(self.batching) | asdict(self.order) | {"data": self.data}
-        return {"batch_size" if name == "size" else name: v for name, v in values.items()}
+        return restored(state, made_from(self.batching, self.order, self.data))
 
     def _plain_batches(self) -> int:
         whole, rest = divmod(self.order.examples, int(self.batching.size or 1))
@@ -154,9 +136,7 @@ class Turns:
             numbers = place.batch + rank + world * np.arange(begin, min(begin + together, rounds))
             # Where no batch is left, the epoch's first ones again.
             numbers = np.where(numbers < batches, numbers, (numbers - batches) % max(batches, 1))
-            starts = numbers * size
-            sizes = np.minimum(starts + size, self.order.examples) - starts
-            places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+            places, sizes = places_in(numbers, size, self.order.examples)
             examples = self.order.at(place.epoch, places)
             stop = 0
             for i, size_of_batch in enumerate(sizes.tolist(), begin + 1):
@@ -219,6 +199,45 @@ class Turns:
             return batches if len(places) else []
         mix = Permutation(len(batches), (self.order.seed, epoch, 4, number))
         return [batches[i] for i in mix(np.arange(len(batches))).tolist()]
+
+
+def made_from(batching: Batching, order: Order, data: str) -> dict[str, Any]:
+    """What the batches of an epoch depend on, by the names that users know."""
+    values = asdict(batching) | asdict(order) | {"data": data}
+    return {"batch_size" if name == "size" else name: value for name, value in values.items()}
+
+
+def saved(place: Place, source: Mapping[str, Any]) -> dict[str, Any]:
+    """A place as plain values, with all that its meaning depends on."""
+    return place._asdict() | {"made_from": dict(source)}
+
+
+def restored(state: Any, expected: Mapping[str, Any]) -> Place:
+    """The place of a saved state, which must be made from what is expected.
+
+    Raises:
+        UsageError: the state is none, or means other batches.
+    """
+    source = state.get("made_from") if isinstance(state, dict) else None
+    if not isinstance(source, dict):
+        raise UsageError(f"the state of a loader: expected what it was made from, got {state!r}")
+    for name, value in expected.items():
+        if source.get(name) != value:
+            raise UsageError(
+                f"{name}={value}: the state was saved with {name}={source.get(name)}, "
+                "and means other batches; take that, or begin the epoch anew"
+            )
+    found = [state.get(name) for name in Place._fields]
+    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in found):
+        raise UsageError(f"the state of a loader: expected epoch, window, batch, got {state!r}")
+    return Place(*found)
+
+
+def places_in(batches: Numbers, size: int, examples: int) -> tuple[Numbers, Numbers]:
+    """The places of batches of a fixed size, one batch behind the other, and how many each has."""
+    starts = batches * size
+    sizes = np.minimum(starts + size, examples) - starts
+    return np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum()), sizes
 
 
 def _edges(lengths: list[int], size: int | None, budget: int | None) -> list[int]:

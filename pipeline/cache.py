@@ -1,0 +1,113 @@
+"""A bounded cache of verified shards, shared by all processes of a machine that stream.
+
+A shard's file is named by the shard and its sha256, and has that name only once it has that hash:
+datasets, and versions of one, share the folder and never meet. What was used longest ago is removed
+when room is needed. Who has mapped it reads on, for the system keeps its bytes until the map ends;
+who finds it gone fetches it again.
+
+Each shard has a lock: its holder fetches or maps it, and meanwhile nobody removes it. Room is
+reserved before the first byte comes, under one lock for all, by a file that has the shard's size
+and takes no disk. What a killed process reserved or half fetched is swept when room is needed next.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import RemoteError
+from pipeline.files import lock_of, sweep
+from pipeline.records import ShardInfo
+from pipeline.remote import fetch_shard, is_whole
+
+PAUSE = 0.05  # seconds until it is looked again whether others have finished
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where shards of the dataset at ``url`` are kept.
+
+    Attributes:
+        url: without a slash at its end.
+        folder: may hold shards of other datasets, too.
+        most: bytes that all shards in the folder may take, those that are being fetched included.
+            At least one shard must fit.
+    """
+
+    url: str
+    folder: Path
+    most: int
+
+
+@contextlib.contextmanager
+def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
+    """The file of a shard, fetched if it was not there; it is not removed before the block ends.
+
+    Raises:
+        DatasetError: the shard is missing at the URL, or is not what the dataset says.
+        RemoteError: the store can't be read, or nothing can be written to the cache.
+    """
+    target = cache.folder / f"{shard.shard}.{shard.sha256}.arrow"
+    with contextlib.ExitStack() as stack:
+        try:
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock_of(target))
+            if not is_whole(target, shard):
+                _fetch(cache, target, shard)
+            os.utime(target)
+        except OSError as error:
+            raise RemoteError(
+                f"{cache.folder}: can't keep {shard.bytes:,} bytes of {shard.shard} here "
+                f"({error.strerror or error}); choose another folder with cache="
+            ) from None
+        yield target
+
+
+def _fetch(cache: Cache, target: Path, shard: ShardInfo) -> None:
+    target.unlink(missing_ok=True)
+    reservation = target.with_name(f".{target.name}.room.part")
+    try:
+        _reserve(cache, reservation, shard.bytes)
+        fetch_shard(cache.url, target, shard)
+    finally:
+        reservation.unlink(missing_ok=True)
+
+
+def _reserve(cache: Cache, reservation: Path, size: int) -> None:
+    """Wait until there is room: what others fetch now can be removed once they have mapped it."""
+    while True:
+        with lock_of(cache.folder / "room"):
+            if _shrunk(cache.folder, cache.most - size):
+                with reservation.open("wb") as file:
+                    file.truncate(size)
+                return
+        time.sleep(PAUSE)
+
+
+def _shrunk(folder: Path, most: int) -> bool:
+    """Remove what was used longest ago until at most so many bytes are taken; whether that is so.
+
+    Reservations are counted first: one that becomes a file meanwhile is counted twice, not never.
+    """
+    sweep(folder, held="")
+    taken = sum(stat.st_size for _, stat in _found(folder, ".*.room.part"))
+    files = sorted(_found(folder, "*.arrow"), key=lambda found: found[1].st_mtime_ns)
+    taken += sum(stat.st_size for _, stat in files)
+    for path, stat in files:
+        if taken <= most:
+            break
+        with contextlib.suppress(TimeoutError), lock_of(path).acquire(timeout=0):
+            path.unlink(missing_ok=True)
+            taken -= stat.st_size
+    return taken <= most
+
+
+def _found(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(pattern):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # another process has just finished with it
+            continue
+        yield path, stat
