@@ -68,7 +68,7 @@ class Fetching:
             # A daemon: nobody who wants to end waits for a download that is no longer wanted.
             work = threading.Thread(target=_work, args=(self._cache, self._asked), daemon=True)
             work.start()
-        weakref.finalize(self, _end, self._coming, self._asked)
+        weakref.finalize(self, _end, self._process, self._coming, self._asked)
 
 
 def _work(where: Cache, asked: Asked) -> None:
@@ -83,7 +83,9 @@ def _work(where: Cache, asked: Asked) -> None:
                 coming.set_exception(error)
 
 
-def _end(coming: Mapping[str, Future[None]], asked: Asked) -> None:
+def _end(process: int, coming: Mapping[str, Future[None]], asked: Asked) -> None:
+    if process != os.getpid():  # the copy in a fork, whose locks may be held by nobody for ever
+        return
     for future in coming.values():
         future.cancel()
     for _ in range(AT_ONCE):

@@ -41,11 +41,11 @@ def stream(
 ) -> Loader:
     """A ``DataLoader`` over a split that is read shard after shard: for what the disk can't hold.
 
-    Its batches, epochs and ``state_dict`` are those of ``make_loader``, whatever ``num_workers``.
-    The order is another: in each epoch the shards are permuted and dealt to the ranks, and the rows
-    of four shards are mixed at a time; see ``stream_turns``. Shards at a URL are fetched when their
-    turn comes, the next four ahead, verified, and kept in a cache that all processes share; those
-    in a folder are mapped where they lie. A shard that was passed is unmapped.
+    Batches and epochs are those of ``make_loader``, whatever ``num_workers``, but the order is
+    another: in each epoch the shards are permuted and dealt to the ranks, and the rows of four
+    shards are mixed at a time. A ``state_dict`` is for as many ranks as saved it. Shards at a URL
+    are fetched when their turn comes, the next four ahead, verified, and kept in a cache that all
+    processes share; those in a folder are mapped where they lie. One that was passed is unmapped.
 
     Args:
         where: the directory or the URL (``s3://…``, ``hf://…``, any that fsspec knows).
@@ -62,8 +62,8 @@ def stream(
         key: give every example's key, too.
         labels: those that examples come with; None for all.
         cache: its folder is ``streamed`` in this one (default ``~/.cache/shardwell``).
-        cache_bytes: most bytes in that folder, for all processes and datasets together. Eight
-            shards for each rank of the machine let it fetch ahead.
+        cache_bytes: most bytes in that folder, for all processes and datasets together. With room
+            for eight shards of each rank of the machine none is fetched twice in an epoch.
 
     Raises:
         DatasetError: not a sealed dataset, or a shard is missing or cut short.
