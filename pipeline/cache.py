@@ -22,7 +22,7 @@ from pipeline.files import lock_of, sweep
 from pipeline.records import ShardInfo
 from pipeline.remote import fetch_shard, is_whole
 
-PAUSE = 0.05  # seconds until it is looked again whether others have finished
+PAUSE = 0.01  # seconds until it is looked again whether others have finished
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock_of(target))
+            stack.enter_context(lock_of(target).acquire(poll_interval=PAUSE))
             if not is_whole(target, shard):
                 _fetch(cache, target, shard)
             os.utime(target)
@@ -69,21 +69,25 @@ def _fetch(cache: Cache, target: Path, shard: ShardInfo) -> None:
     target.unlink(missing_ok=True)
     reservation = target.with_name(f".{target.name}.room.part")
     try:
-        _reserve(cache, reservation, shard.bytes)
+        while not _reserved(cache, reservation, target.name, shard.bytes):
+            time.sleep(PAUSE)
         fetch_shard(cache.url, target, shard)
     finally:
         reservation.unlink(missing_ok=True)
 
 
-def _reserve(cache: Cache, reservation: Path, size: int) -> None:
-    """Wait until there is room: what others fetch now can be removed once they have mapped it."""
-    while True:
-        with lock_of(cache.folder / "room"):
-            if _shrunk(cache.folder, cache.most - size):
-                with reservation.open("wb") as file:
-                    file.truncate(size)
-                return
-        time.sleep(PAUSE)
+def _reserved(cache: Cache, reservation: Path, held: str, size: int) -> bool:
+    """Reserve so many bytes for a file whose lock we hold, unless others are at work on too much.
+
+    They will have mapped it sometime, and then it can be removed.
+    """
+    with lock_of(cache.folder / "room").acquire(poll_interval=PAUSE):
+        sweep(cache.folder, held)
+        room = _shrunk(cache.folder, cache.most - size)
+        if room:
+            with reservation.open("wb") as file:
+                file.truncate(size)
+        return room
 
 
 def _shrunk(folder: Path, most: int) -> bool:
@@ -91,7 +95,6 @@ def _shrunk(folder: Path, most: int) -> bool:
 
     Reservations are counted first: one that becomes a file meanwhile is counted twice, not never.
     """
-    sweep(folder, held="")
     taken = sum(stat.st_size for _, stat in _found(folder, ".*.room.part"))
     files = sorted(_found(folder, "*.arrow"), key=lambda found: found[1].st_mtime_ns)
     taken += sum(stat.st_size for _, stat in files)

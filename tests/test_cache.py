@@ -82,6 +82,22 @@ def test_many_at_once_share_a_download(
     assert sorted(Counted.fetched) == [shard.shard for shard in shards]
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_a_killed_process_left_takes_no_room(
+    url: str, shards: tuple[ShardInfo, ...], tmp_path: Path, number: int
+) -> None:
+    """Neither the reservation of the shard that is wanted nor that of another one."""
+    cache = Cache(url, tmp_path / "cache", shards[0].bytes)
+    with held(cache, shards[number]) as path:
+        size = path.stat().st_size
+    left = [path.with_name(f".{path.name}.{kind}.part") for kind in ("room", "0123abcd")]
+    path.unlink()
+    for file in left:
+        file.write_bytes(bytes(size))
+    with held(cache, shards[0]) as path:
+        assert {path.suffix for path in cache.folder.iterdir()} == {".lock", ".arrow"}
+
+
 def test_what_fails_leaves_neither_bytes_nor_a_reservation(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path
 ) -> None:

@@ -355,16 +355,6 @@ class TestCache:
                 assert taken(tmp_path) <= most
             assert total == ROWS
 
-    def test_what_a_killed_process_reserved_is_free(self, counted: str, tmp_path: Path) -> None:
-        dead = tmp_path / "streamed" / "train-00000-of-00013.dead.arrow"
-        dead.parent.mkdir()
-        dead.with_name(f".{dead.name}.lock").touch()
-        for left in ("room", "0123abcd"):
-            with dead.with_name(f".{dead.name}.{left}.part").open("wb") as file:
-                file.truncate(1 << 40)
-        assert len(flat(keys(stream(counted, "train", 9, key=True, cache=tmp_path)))) == ROWS
-        assert not list(tmp_path.rglob("*.part"))
-
     def test_a_file_of_another_size_is_fetched_again(self, counted: str, tmp_path: Path) -> None:
         list(stream(counted, "train", BATCH, cache=tmp_path))
         whole = next((tmp_path / "streamed").glob("train-00002*.arrow"))

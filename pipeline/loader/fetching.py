@@ -78,9 +78,11 @@ def _work(where: Cache, asked: Asked) -> None:
         if coming.set_running_or_notify_cancel():
             try:
                 with cache.held(where, shard):
-                    coming.set_result(None)
+                    pass
             except BaseException as error:
                 coming.set_exception(error)
+            else:  # with the lock given back, so that who waits need not wait for that, too
+                coming.set_result(None)
 
 
 def _end(process: int, coming: Mapping[str, Future[None]], asked: Asked) -> None:

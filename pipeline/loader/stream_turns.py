@@ -10,6 +10,7 @@ have fewer take their own first ones again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +112,12 @@ class StreamTurns:
         streamed = {"world_size": self.ranks.world, "group": GROUP}
         return made_from(self.batching, self.order, self.data) | streamed
 
+    @cached_property
+    def _firsts(self) -> Numbers:
+        """(shards,) the first row of every shard."""
+        firsts: Numbers = np.cumsum(self.rows) - self.rows
+        return firsts
+
     def _dealt(self, epoch: int) -> Numbers:
         """The shards that have rows, in the epoch's order."""
         shards = np.flatnonzero(self.rows)
@@ -120,7 +127,6 @@ class StreamTurns:
 
     def _rows_at(self, epoch: int, mine: Numbers, places: Numbers, groups: Numbers) -> Numbers:
         """The rows at some places of this rank; ``mine`` are its shards, ``groups`` the places'."""
-        firsts = np.cumsum(self.rows) - self.rows
         before = np.concatenate([[0], np.cumsum(self.rows[mine])])
         rows = np.empty_like(places)
         for group in np.unique(groups).tolist():
@@ -131,5 +137,5 @@ class StreamTurns:
                 key = self.order.seed, epoch, 6, int(shards[0])
                 inside = Permutation(int(ends[-1]), key)(inside)
             numbers, row = places_of(ends, inside)
-            rows[here] = firsts[shards][numbers] + row
+            rows[here] = self._firsts[shards][numbers] + row
         return rows
