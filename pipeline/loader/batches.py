@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import UsageError
+from pipeline.errors import ShardwellError, UsageError
 from pipeline.loader.order import Order
 from pipeline.loader.split import Batch, Split
 from pipeline.loader.stream_turns import StreamTurns
@@ -167,8 +167,10 @@ class _Delivered:
         return batch
 
 
-def _paired(batches: Iterator[Batch], after: deque[Place]) -> Iterator[tuple[Batch, Place]]:
+def _paired(batches: Iterator[Any], after: deque[Place]) -> Iterator[tuple[Batch, Place]]:
     while (batch := next(batches, None)) is not None:
+        if isinstance(batch, ShardwellError):
+            raise batch
         yield batch, after.popleft()
         del batch
 
@@ -177,14 +179,17 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class _Batches(torch.utils.data.Dataset[Batch]):
+class _Batches(torch.utils.data.Dataset[Any]):
     """A split whose items are whole batches, by what ``turns`` say of them."""
 
     def __init__(self, batch: Callable[[Any], Batch]) -> None:
         self.batch = batch
 
-    def __getitem__(self, wanted: Any) -> Batch:
-        return self.batch(wanted)
+    def __getitem__(self, wanted: Any) -> Batch | ShardwellError:
+        try:
+            return self.batch(wanted)
+        except ShardwellError as error:  # torch would put a worker's traceback into its message
+            return error
 
 
 class _Sampler(torch.utils.data.Sampler[Any]):

@@ -24,8 +24,8 @@ class Fetching:
     So none is there before a fork; a process that was forked later starts its own.
     """
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, where: Cache) -> None:
+        self._cache = where
         self._process = 0  # whose threads they are
         self._coming: dict[str, Future[None]] = {}
 
