@@ -13,7 +13,7 @@ and takes no disk. What a killed process reserved or half fetched is swept when 
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
         DatasetError: the shard is missing at the URL, or is not what the dataset says.
         RemoteError: the store can't be read, or nothing can be written to the cache.
     """
-    target = cache.folder / f"{shard.shard}.{shard.sha256}.arrow"
+    target = _place(cache, shard)
     with contextlib.ExitStack() as stack:
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +63,17 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
                 f"({error.strerror or error}); choose another folder with cache="
             ) from None
         yield target
+
+
+def touch(cache: Cache, shards: Sequence[ShardInfo]) -> None:
+    """Have shards that will be used soon removed last, and the first of them last of all."""
+    for shard in reversed(shards):
+        with contextlib.suppress(OSError):  # it isn't there, or is another user's
+            os.utime(_place(cache, shard))
+
+
+def _place(cache: Cache, shard: ShardInfo) -> Path:
+    return cache.folder / f"{shard.shard}.{shard.sha256}.arrow"
 
 
 def _fetch(cache: Cache, target: Path, shard: ShardInfo) -> None:

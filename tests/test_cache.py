@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cache import Cache, held
+from pipeline.cache import Cache, held, touch
 from pipeline.errors import RemoteError
 from pipeline.files import sha256_of
 from pipeline.records import ShardInfo
@@ -44,7 +44,10 @@ def test_what_was_used_longest_ago_goes_first(
             assert sha256_of(path) == shards[number].sha256
         time.sleep(0.01)
     assert there(cache) == {shards[number].shard for number in (0, 2, 3)}
-    assert Counted.fetched == [shards[number].shard for number in (0, 1, 2, 3)]
+    touch(cache, [shards[2], shards[7]])  # will be used soon
+    with held(cache, shards[4]):
+        assert there(cache) == {shards[number].shard for number in (2, 3, 4)}
+    assert Counted.fetched == [shards[number].shard for number in (0, 1, 2, 3, 4)]
 
 
 def test_what_is_held_stays_and_another_waits_for_room(

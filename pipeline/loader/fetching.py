@@ -42,6 +42,7 @@ class Fetching:
             for shard, end in zip(shards, ends, strict=True)
             if end <= self._cache.most
         }
+        cache.touch(self._cache, [*wanted.values()])
         for name in self._coming.keys() - wanted.keys():
             self._coming.pop(name).cancel()
         for name, shard in wanted.items():

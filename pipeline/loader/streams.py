@@ -62,8 +62,8 @@ def stream(
         key: give every example's key, too.
         labels: those that examples come with; None for all.
         cache: its folder is ``streamed`` in this one (default ``~/.cache/shardwell``).
-        cache_bytes: most bytes in that folder, for all processes and datasets together. With room
-            for eight shards of each rank of the machine none is fetched twice in an epoch.
+        cache_bytes: most bytes in that folder, for all processes and datasets together. Eight
+            shards of each rank of the machine should fit, else shards are fetched more than once.
 
     Raises:
         DatasetError: not a sealed dataset, or a shard is missing or cut short.
