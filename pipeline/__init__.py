@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.errors import ShardwellError
     from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Tokens, Waveform
     from pipeline.features.module import FeatureModule
-    from pipeline.loader import make_loader, open_dataset
+    from pipeline.loader import make_loader, open_dataset, stream
     from pipeline.prepare import Request, prepare_dataset
     from pipeline.recipe import Corpus, Recipe
     from pipeline.records import Example, Piece, Ref
@@ -41,6 +41,7 @@ _ROOMS = {
     "make_loader": "loader",
     "open_dataset": "loader",
     "prepare_dataset": "prepare",
+    "stream": "loader",
 }
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "make_loader",
     "open_dataset",
     "prepare_dataset",
+    "stream",
 ]
 
 

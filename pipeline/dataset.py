@@ -24,6 +24,7 @@ FORMAT = 1
 NAME = "dataset.json"
 FINDING = {"key", "split", "source", "offset", "size", "reason", "left_out"}
 SHARD_NAME = re.compile(r"[a-z]+-\d{5,}-of-\d{5,}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,13 @@ def _is_count(value: Any) -> bool:
 
 
 def _shard_info(split: str, values: Mapping[str, Any]) -> ShardInfo:
-    """A shard's entry; its name becomes a path, so it must be one of ours."""
+    """A shard's entry; name and hash become paths, so they must be such as ours."""
     info = ShardInfo(**values)
     named = isinstance(info.shard, str) and SHARD_NAME.fullmatch(info.shard)
     _expect(bool(named) and info.shard.startswith(f"{split}-"), f"{info.shard!r}: no shard's name")
     _expect(_is_count(info.rows) and _is_count(info.bytes), f"{info.shard}: no counts")
-    _expect(isinstance(info.sha256, str), f"{info.shard}: no sha256")
+    hashed = isinstance(info.sha256, str) and SHA256.fullmatch(info.sha256)
+    _expect(bool(hashed), f"{info.shard}: no sha256")
     return info
 
 

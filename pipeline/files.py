@@ -7,7 +7,6 @@ it locks nothing. The system releases a lock when its holder dies.
 """
 
 import contextlib
-import glob
 import hashlib
 import io
 import json
@@ -16,7 +15,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 CHUNK, PIECE = 1 << 20, 1 << 18
 LOG = logging.getLogger(__name__)
@@ -75,6 +77,13 @@ def settle(temporary: Path, path: Path) -> None:
     temporary.replace(path)
 
 
+def lock_of(path: Path) -> "BaseFileLock":
+    """The lock of what is to be made at ``path``, which nobody holds yet."""
+    from filelock import FileLock
+
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold the lock of what is to be made at ``path``; another process waits for its turn.
@@ -82,41 +91,43 @@ def alone(path: Path) -> Iterator[None]:
     Who comes in must look again: the process that it waited for may have made it. What killed runs
     left in that folder is removed first.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = lock_of(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         LOG.warning("%s: another process is at work on it; waiting for its end", path)
         lock.acquire()
     try:
-        _sweep(path.parent, path.name)
+        sweep(path.parent, path.name)
         yield
     finally:
         lock.release()
 
 
-def _sweep(folder: Path, held: str) -> None:
+def sweep(folder: Path, held: str) -> None:
     """Remove temporary files whose lock is held by us (``held``) or by nobody.
 
-    Their writers hold the lock for as long as they write; so they are dead.
+    Their writers hold the lock for as long as they write; so they are dead. The lock of
+    ``x.tar`` is that of ``x`` where it has none of its own. What has no lock is somebody else's.
     """
-    from filelock import FileLock
-
-    for file in folder.glob(".*.lock"):
-        name = file.name.removeprefix(".").removesuffix(".lock")
-        left = list(folder.glob(f".{glob.escape(name)}.*.part"))
-        if not left:
-            continue
+    left: dict[str, list[Path]] = {}
+    for file in folder.glob(".*.part"):
+        name = file.name[1:].rsplit(".", 2)[0]
+        while name and not (folder / f".{name}.lock").exists():
+            name = name.rpartition(".")[0]
+        left.setdefault(name, []).append(file)
+    left.pop("", None)
+    for name, temporaries in left.items():
         with contextlib.ExitStack() as stack:
             try:
                 if name != held:
-                    stack.enter_context(FileLock(file, timeout=0))
+                    stack.enter_context(lock_of(folder / name).acquire(timeout=0))
             except OSError:  # filelock's Timeout is one: in use; or another user's
                 continue
-            for temporary in left:
+            for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ environment and ``~/.aws``). A copy lies in ``<cache>/remote/<of URL>-<of datase
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import secrets
@@ -24,6 +25,7 @@ from pipeline.records import ShardInfo
 WHOLE_OR_ABSENT = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 INSTALL = {"s3": "pip install 'shardwell[s3]'", "s3a": "pip install 'shardwell[s3]'"}
 AT_ONCE = 4  # shards that are fetched at a time
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LARGEST_JSON = 1 << 28  # bytes of a dataset.json or a sidecar that are read
 
 
@@ -125,6 +127,36 @@ def bring(url: str, cache: Path | None = None) -> Path:
     return folder
 
 
+def is_whole(target: Path, shard: ShardInfo) -> bool:
+    """Whether ``fetch_shard`` brought that shard: a name stands for bytes that were verified."""
+    return target.is_file() and target.stat().st_size == shard.bytes
+
+
+def fetch_shard(url: str, target: Path, shard: ShardInfo) -> None:
+    """Bring a shard of the dataset at a URL to ``target``: verified, or not at all.
+
+    Raises:
+        DatasetError: it is missing there, or not what the dataset says.
+        RemoteError: the store can't be read.
+        OSError: it can't be written here.
+    """
+    place = f"{url}/{shard.shard}.arrow"
+    with written(target) as temporary:
+        with _store(place) as (store, path):
+            try:
+                size = store.info(path)["size"]
+            except FileNotFoundError:
+                size = None
+            if size == shard.bytes:
+                store.get_file(path, str(temporary))
+        check_size(place, size, shard)
+        digest = sha256_of(temporary)
+        if digest != shard.sha256:
+            raise DatasetError(
+                f"{place}: expected sha256 {shard.sha256}, got {digest}; upload the dataset again"
+            )
+
+
 def verify_remote(url: str, tick: Callable[[int], object]) -> list[str]:
     """Read every shard of a dataset at a URL and hash it; the problems found. Nothing is kept.
 
@@ -167,24 +199,11 @@ def _shards(sealed: Sealed) -> Sequence[ShardInfo]:
 
 
 def _fetch(url: str, folder: Path, shard: ShardInfo) -> None:
-    """Bring one shard to the cache. A name there stands for bytes that were verified."""
+    """Bring one shard to a copy, unless it is there."""
     target = folder / f"{shard.shard}.arrow"
     with alone(target):
-        if target.is_file() and target.stat().st_size == shard.bytes:
-            return
-        place = f"{url}/{target.name}"
-        with written(target) as temporary:
-            with _store(place) as (store, path):
-                size = store.info(path)["size"]
-                if size == shard.bytes:
-                    store.get_file(path, str(temporary))
-            check_size(place, size, shard)
-            digest = sha256_of(temporary)
-            if digest != shard.sha256:
-                raise DatasetError(
-                    f"{place}: expected sha256 {shard.sha256}, got {digest}; "
-                    "upload the dataset again"
-                )
+        if not is_whole(target, shard):
+            fetch_shard(url, target, shard)
 
 
 @contextlib.contextmanager
@@ -205,6 +224,8 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
         protocol = url.partition("://")[0]
         raise RemoteError(f"{url}: {INSTALL.get(protocol, error)}") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise  # of the disk here, not of the store
         said = " ".join(str(error).split()) or type(error).__name__
         raise RemoteError(f"{url}: {said}{_advice(error)}") from None
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.loader import augment
-from pipeline.loader.batches import Loader
+from pipeline.loader.delivery import Loader
 from pipeline.prepare import prepare_dataset
 from pipeline.prepare.request import Request, resolve
 from tests.sealed import write_sealed

@@ -175,16 +175,18 @@ def test_what_killed_runs_left_is_removed_unless_in_use(tmp_path: Path) -> None:
         "own": f".{own}.99.part",
         "stranger": ".dead.bin.99.part",
         "used": ".alive.bin.99.part",
+        "used, too": ".dead.bin.tar.99.part",
         "no lock": ".unknown.bin.99.part",
         "download": "0123-x.bin.part",
     }
     for name in names.values():
         (folder / name).write_bytes(b"half")
     (folder / ".dead.bin.lock").touch()
-    with alone(folder / "alive.bin"):
-        (folder / names["used"]).write_bytes(b"half")
+    with alone(folder / "alive.bin"), alone(folder / "dead.bin.tar"):
+        for name in ("used", "used, too"):
+            (folder / names[name]).write_bytes(b"half")
         (folder / names["own"]).write_bytes(b"half")
         (folder / names["stranger"]).write_bytes(b"half")
         generate(source(), tmp_path, {"k": 1}, make, progress=False)
         left = {key for key, name in names.items() if (folder / name).exists()}
-        assert left == {"used", "no lock", "download"}
+        assert left == {"used", "used, too", "no lock", "download"}

@@ -27,6 +27,7 @@ PUBLIC = [
     "make_loader",
     "open_dataset",
     "prepare_dataset",
+    "stream",
 ]
 HEAVY = "{'torch', 'torchaudio', 'pyarrow', 'librosa', 'datasets', 'numpy', 'scipy', 'pandas'}"
 

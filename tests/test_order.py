@@ -106,7 +106,7 @@ def kept_whole(batching: Batching) -> bool:
 def test_ranks_share_an_epoch_out(order: Order, batching: Batching, world: int, epoch: int) -> None:
     place = Place(epoch)
     whole, after = served(order, batching, 1, place)
-    assert len(whole) == turns(order, batching).rounds(epoch)
+    assert len(whole) == turns(order, batching).rounds(Place(epoch))
     if whole:
         assert after == Place(epoch + 1)
     alone = [i for batch in whole for i in batch]
@@ -116,7 +116,7 @@ def test_ranks_share_an_epoch_out(order: Order, batching: Batching, world: int, 
     else:
         assert len(alone) == order.examples // int(batching.size or 1) * int(batching.size or 1)
     shared, _ = served(order, batching, world, place)
-    assert len(shared) == world * turns(order, batching, 0, world).rounds(epoch)
+    assert len(shared) == world * turns(order, batching, 0, world).rounds(Place(epoch))
     if batching.drop_last:
         assert shared == whole[: len(whole) // world * world]
     else:

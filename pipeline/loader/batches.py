@@ -1,18 +1,13 @@
 """``make_loader``: a torch ``DataLoader`` of padded batches in a seeded, resumable order."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
-
 import torch
 
 from pipeline.errors import UsageError
+from pipeline.loader.delivery import Loader
 from pipeline.loader.order import Order
-from pipeline.loader.permutation import Numbers
-from pipeline.loader.split import Batch, Split
-from pipeline.loader.transform import Delivered, Gathered, Transform, arranged
-from pipeline.loader.turns import WINDOW, Batching, Place, Ranks, Turns
+from pipeline.loader.split import Split
+from pipeline.loader.transform import Transform, arranged
+from pipeline.loader.turns import WINDOW, Batching, Ranks, Turns
 
 
 def make_loader(
@@ -29,7 +24,7 @@ def make_loader(
     world_size: int | None = None,
     transform: Transform | None = None,
     device: str | torch.device | None = None,
-) -> "Loader":
+) -> Loader:
     """A ``DataLoader`` over a split: padded batches with ``lengths`` and every label.
 
     Each ``iter()`` begins the next epoch, the first being 0; ``set_epoch`` sets it. The order is a
@@ -65,21 +60,28 @@ def make_loader(
         UsageError: no batch size at all, one below 1, ``seed`` below 0, ``rank`` not below
             ``world_size``, a transform that doesn't fit the split.
     """
+    if not isinstance(split, Split):
+        raise UsageError(f'{split!r}: expected a split, as data["train"] gives it')
     if max_frames is not None and window is None:
         window = WINDOW
     how = shuffle if isinstance(shuffle, str) else "examples" if shuffle else "none"
     turns = Turns(
         Order(len(split), how, seed),
         Batching(batch_size, max_frames, window, drop_last),
-        _ranks(rank, world_size),
+        ranks_of(rank, world_size),
         split.lengths,
         split.identity,
     )
-    gathered, delivered = arranged(transform, split, seed, device)
-    return Loader(_Batches(split.batch, gathered), turns, num_workers, pin_memory, delivered)
+    made, then = arranged(split.batch, transform, split, seed, device)
+    return Loader(made, then, turns, len(split), seed, num_workers, pin_memory)
 
 
-def _ranks(rank: int | None, world: int | None) -> Ranks:
+def ranks_of(rank: int | None, world: int | None) -> Ranks:
+    """The ranks that were given, else those that ``torch.distributed`` knows, else one.
+
+    Raises:
+        UsageError: one of both is given alone, or ``rank`` is not below ``world``.
+    """
     if (rank is None) != (world is None):
         raise UsageError(f"rank={rank}, world_size={world}: expected both or neither")
     if rank is not None and world is not None:
@@ -87,138 +89,3 @@ def _ranks(rank: int | None, world: int | None) -> Ranks:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     return Ranks(0, 1)
-
-
-class Loader(torch.utils.data.DataLoader[Batch]):
-    """A ``DataLoader`` whose epoch can be set, and whose place in it can be saved and loaded."""
-
-    def __init__(
-        self,
-        batches: "_Batches",
-        turns: Turns,
-        num_workers: int,
-        pin_memory: bool,
-        then: Delivered | None,
-    ) -> None:
-        self._batches, self._turns, self._then = batches, turns, then
-        self._sampler = _Sampler(turns)
-        super().__init__(
-            batches,
-            sampler=self._sampler,
-            batch_size=None,  # the sampler gives whole batches of indices
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            # Else torch draws its workers' seeds from everybody's global generator.
-            generator=torch.Generator().manual_seed(turns.order.seed),
-        )
-        self._next = Place(0)  # where the next ``iter()`` begins
-        self._delivered = Place(0)
-        self._rounds: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        """Batches of the epoch that the next ``iter()`` serves, from its beginning."""
-        epoch = self._next.epoch
-        if epoch not in self._rounds:  # with ``max_frames`` it takes a look at every length
-            self._rounds = {epoch: self._turns.rounds(epoch)}
-        return self._rounds[epoch]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next ``iter()`` begin that epoch."""
-        self._next = self._delivered = Place(epoch)
-
-    def __iter__(self) -> Any:
-        # Not a generator: the epoch is the one at ``iter()``, not the one at the first batch.
-        place, self._next = self._next, Place(self._next.epoch + 1)
-        pairs: Iterator[tuple[Batch, Place]]
-        if self.num_workers == 0 and not self.pin_memory:
-            # Torch's own iterator takes as long as the gather of a small batch.
-            batch = self._batches.of(place.epoch)
-            pairs = ((batch(i), then) for i, then in self._turns.served(place))
-        else:
-            self._sampler.place, self._sampler.after = place, deque()
-            pairs = _paired(super().__iter__(), self._sampler.after)
-        return _Delivered(self, map(self._then, pairs) if self._then else pairs)
-
-    def delivered(self, place: Place) -> None:
-        """Note that the batch before that place was handed over."""
-        self._delivered = place
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where all ranks are after the batch delivered last: a few numbers.
-
-        Every rank saves the same state at the same step, so one of them is enough. At the end of an
-        epoch it is the beginning of the next.
-        """
-        return self._turns.state(self._delivered)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next ``iter()`` go on where the state was saved, with any number of ranks.
-
-        Raises:
-            UsageError: it was saved with another order: batch size, seed, examples and the like.
-        """
-        self._next = self._delivered = self._turns.place(dict(state))
-
-
-class _Delivered:
-    """The batches of one ``iter()``: counts what is handed over, not what workers have prepared.
-
-    No generator, which would hold each batch until the next one is made: its memory is then still
-    in the processor's cache when the next one needs some.
-    """
-
-    def __init__(self, loader: Loader, pairs: Iterator[tuple[Batch, Place]]) -> None:
-        self._loader, self._pairs = loader, pairs
-
-    def __iter__(self) -> "_Delivered":
-        return self
-
-    def __next__(self) -> Batch:
-        batch, place = next(self._pairs)
-        self._loader.delivered(place)
-        return batch
-
-
-def _paired(batches: Iterator[Batch], after: deque[Place]) -> Iterator[tuple[Batch, Place]]:
-    while (batch := next(batches, None)) is not None:
-        yield batch, after.popleft()
-        del batch
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-class _Batches(torch.utils.data.Dataset[Batch]):
-    """A split whose items are whole batches, by epoch and indices."""
-
-    def __init__(self, batch: Callable[[Numbers], Batch], gathered: Gathered | None) -> None:
-        self.batch, self.gathered = batch, gathered
-
-    def of(self, epoch: int) -> Callable[[Numbers], Batch]:
-        """What makes the batches of an epoch: the split itself where nothing is done to them."""
-        return partial(self.gathered, epoch) if self.gathered else self.batch
-
-    def __getitem__(self, turn: tuple[int, Numbers]) -> Batch:
-        epoch, indices = turn
-        return self.of(epoch)(indices)
-
-
-class _Sampler(torch.utils.data.Sampler[tuple[int, Numbers]]):
-    """This rank's batches of indices from a place on; ``after`` takes the place after each."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.place, self.after = Place(0), deque[Place]()
-
-    def __len__(self) -> int:
-        return self.turns.rounds(self.place.epoch)
-
-    def __iter__(self) -> Iterator[tuple[int, Numbers]]:
-        return self._from(self.place, self.after)
-
-    def _from(self, place: Place, after: deque[Place]) -> Iterator[tuple[int, Numbers]]:
-        for indices, then in self.turns.served(place):
-            after.append(then)
-            yield place.epoch, indices

@@ -1,6 +1,9 @@
 """The shards of a split: mapped when first asked for, checked before an address is made of them."""
 
 import math
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +13,25 @@ from pipeline.columns import view
 from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
 from pipeline.loader.gather import Located, Numbers, Shards, UnmappedError, places_of
+from pipeline.records import ShardInfo
 from pipeline.shard import Shard, read_shard
+
+Held = Callable[[ShardInfo], AbstractContextManager[Path]]
 
 
 class Mapped:
     """What a process has mapped of a split.
 
+    ``held`` gives a shard's file, which stays there for as long as the block lasts; where it is
+    None, files lie in the dataset's folder.
+
     Attributes:
         shards: where the features lie.
     """
 
-    def __init__(self, sealed: Sealed, split: str) -> None:
-        self._sealed, self._infos = sealed, sealed.splits[split]
+    def __init__(self, sealed: Sealed, split: str, held: Held | None = None) -> None:
+        self._sealed, self._split, self._held = sealed, split, held
+        self._infos = sealed.splits[split]
         count = len(self._infos)
         ends = np.cumsum([info.rows for info in self._infos], dtype=np.int64)
         length, *inner = sealed.columns.shape
@@ -42,6 +52,16 @@ class Mapped:
         if number not in self._open:
             self._map(number)
         return self._open[number]
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Unmap all shards but these; a map ends with the last array that views it."""
+        for number in self._open.keys() - set(numbers):
+            self.shards.values[number] = 0
+            del self._open[number]
+
+    def afresh(self) -> "Mapped":
+        """The same with nothing mapped, for another process."""
+        return Mapped(self._sealed, self._split, self._held)
 
     def locate(self, rows: Numbers) -> Located:
         """``Shards.locate``; the rows' shards are mapped for it."""
@@ -68,7 +88,8 @@ class Mapped:
     def _map(self, number: int) -> None:
         info = self._infos[number]
         path = self._sealed.folder / f"{info.shard}.arrow"
-        shard = read_shard(path, self._sealed.columns)
+        with self._held(info) if self._held else nullcontext(path) as path:
+            shard = read_shard(path, self._sealed.columns)
         if len(shard) != info.rows:
             raise DatasetError(f"{path}: expected {info.rows} rows, got {len(shard)}")
         if shard.offsets is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.dataset import Sealed, open_sealed
 from pipeline.errors import unknown_name
+from pipeline.loader.mapped import Held
 from pipeline.loader.split import Split
 from pipeline.remote import bring, is_url
 
@@ -33,12 +34,7 @@ def open_dataset(
         UnknownNameError: there is no such label.
     """
     folder = bring(where, Path(cache) if cache else None) if is_url(where) else Path(where)
-    sealed = open_sealed(folder)
-    known = sealed.columns.labels
-    for name in labels or ():
-        if name not in known:
-            raise unknown_name(f"label of {folder}", name, known)
-    return Dataset(sealed, normalize, key, known if labels is None else labels)
+    return Dataset(open_sealed(folder), normalize, key, labels)
 
 
 class Dataset(Mapping[str, Split]):
@@ -50,11 +46,20 @@ class Dataset(Mapping[str, Split]):
     """
 
     def __init__(
-        self, sealed: Sealed, normalize: bool, key: bool, labels: Sequence[str] | Mapping[str, Any]
+        self,
+        sealed: Sealed,
+        normalize: bool,
+        key: bool,
+        labels: Sequence[str] | None,
+        held: Held | None = None,
     ) -> None:
+        known = sealed.columns.labels
+        for name in labels or ():
+            if name not in known:
+                raise unknown_name(f"label of {sealed.folder}", name, known)
         self.sealed = sealed
         self.info = sealed.info
-        self._options = normalize, key, tuple(labels)
+        self._options = normalize, key, tuple(known if labels is None else labels), held
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.sealed.splits:

@@ -13,7 +13,7 @@ import torch
 from pipeline.dataset import Sealed
 from pipeline.errors import UsageError, unknown_name
 from pipeline.loader.gather import Located, Numbers, places_of
-from pipeline.loader.mapped import Mapped
+from pipeline.loader.mapped import Held, Mapped
 from pipeline.loader.serving import serving
 
 Item = dict[str, Any]
@@ -29,7 +29,13 @@ class Split(torch.utils.data.Dataset[Item]):
     """
 
     def __init__(
-        self, sealed: Sealed, name: str, normalize: bool, key: bool, labels: Sequence[str]
+        self,
+        sealed: Sealed,
+        name: str,
+        normalize: bool,
+        key: bool,
+        labels: Sequence[str],
+        held: Held | None = None,
     ) -> None:
         self.sealed = sealed
         self.name = name
@@ -37,7 +43,7 @@ class Split(torch.utils.data.Dataset[Item]):
         self._texts = [label for label, kind in self._labels.items() if kind == "text"]
         self._texts += ["key"] if key else []
         self._inner = tuple(width or 0 for width in sealed.columns.shape[1:])
-        self._mapped = Mapped(sealed, name)
+        self._mapped = Mapped(sealed, name, held)
         self._chosen: Numbers | None = None  # rows of a part of the split, in its order
         self._serving = serving(sealed, normalize)
         self._as_stored = self._serving.changes_nothing(sealed.columns.dtype)
@@ -70,7 +76,7 @@ class Split(torch.utils.data.Dataset[Item]):
         return self.sealed.rows(self.name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_mapped": Mapped(self.sealed, self.name)}
+        return self.__dict__ | {"_mapped": self._mapped.afresh()}
 
     def select(self, indices: Indices) -> "Split":
         """The examples at ``indices``, in their order, as a split of its own; nothing is copied.
@@ -187,6 +193,10 @@ class Split(torch.utils.data.Dataset[Item]):
         for name in self._texts:
             batch[name] = self._mapped.texts(name, rows)
         return batch
+
+    def keep_mapped(self, shards: Collection[int]) -> None:
+        """Unmap all shards but those of these numbers."""
+        self._mapped.keep(shards)
 
     def to_hf(self) -> Any:
         """The split as a ``datasets.Dataset`` that views the mapped shards: see ``as_hf``."""

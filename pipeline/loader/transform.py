@@ -8,7 +8,7 @@ example's draws are a function of the loader's seed, the epoch and its index: se
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pipeline.features.module import FeatureModule
 from pipeline.loader.draws import seeds_of
 from pipeline.loader.permutation import Numbers
 from pipeline.loader.split import Batch, Split
+from pipeline.loader.stream_turns import Wanted
 from pipeline.loader.turns import Place
 
 Callables = tuple[Callable[[Batch], Batch], ...]
@@ -28,16 +29,28 @@ Spectral = Spectrogram | LogMel | Mfcc
 
 
 @dataclass(frozen=True)
+class Bare:
+    """Batches as they are gathered."""
+
+    batch: Callable[[Any], Batch]
+
+    def __call__(self, epoch: int, wanted: Any) -> Batch:
+        """A batch, whatever the epoch."""
+        return self.batch(wanted)
+
+
+@dataclass(frozen=True)
 class Gathered:
     """Batches with ``seeds``, taken through what is done where they are gathered."""
 
-    batch: Callable[[Numbers], Batch]
+    batch: Callable[[Any], Batch]
     seed: int
     steps: Callables
 
-    def __call__(self, epoch: int, indices: Numbers) -> Batch:
-        """The examples of an epoch at ``indices``."""
-        batch = self.batch(indices)
+    def __call__(self, epoch: int, wanted: Numbers | Wanted) -> Batch:
+        """A batch of an epoch: indices, or what a stream says of it."""
+        batch = self.batch(wanted)
+        indices = wanted.rows if isinstance(wanted, Wanted) else wanted
         batch["seeds"] = seeds_of(self.seed, epoch, indices)
         for step in self.steps:
             batch = step(batch)
@@ -115,9 +128,13 @@ def _libraries() -> ThreadpoolController:
 
 
 def arranged(
-    transform: Transform | None, split: Split, seed: int, device: str | torch.device | None
-) -> tuple[Gathered | None, Delivered | None]:
-    """What is done where a batch is gathered, and what after delivery.
+    batch: Callable[[Any], Batch],
+    transform: Transform | None,
+    split: Split,
+    seed: int,
+    device: str | torch.device | None,
+) -> tuple[Bare | Gathered, Delivered | None]:
+    """What makes batches where they are gathered by ``batch``, and what is done after delivery.
 
     Raises:
         UsageError: a step that is none, a device without a transform, a feature that can't be
@@ -126,7 +143,7 @@ def arranged(
     if transform is None:
         if device is not None:
             raise UsageError(f"device={str(device)!r}: expected a transform to run there")
-        return None, None
+        return Bare(batch), None
     given = list(transform) if isinstance(transform, Sequence) else [transform]
     kinds = [step for step in given if _is_feature(step)]
     if len(kinds) > 1:
@@ -135,8 +152,8 @@ def arranged(
     place = None if device is None else torch.device(device)
     steps = tuple(_step(step, split, place) for step in given)
     if place is None:
-        return Gathered(split.batch, seed, steps), None
-    return Gathered(split.batch, seed, ()), Delivered(place, steps)
+        return Gathered(batch, seed, steps), None
+    return Gathered(batch, seed, ()), Delivered(place, steps)
 
 
 def _step(

@@ -12,7 +12,7 @@ where ``max_frames`` cuts them they can only be counted, window after window, by
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
@@ -92,11 +92,13 @@ class Turns:
     lengths: Lengths
     data: str = ""
 
-    def rounds(self, epoch: int) -> int:
-        """Batches that each rank gets in a whole epoch; ``max_frames`` has every length read."""
+    def rounds(self, place: Place) -> int:
+        """Batches that each rank gets from a place on; ``max_frames`` has every length read."""
         if self.batching.max_frames is None:
-            return self._shared(self._batches())
-        return self._shared(sum(len(self._window(epoch, w)) for w in range(self._windows())))
+            return self._shared(max(self._batches() - place.batch, 0))
+        windows = range(place.window, self._windows())
+        left = sum(len(self._window(place.epoch, w)) for w in windows) - place.batch
+        return self._shared(max(left, 0))
 
     def served(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
         """This rank's batches from a place to the end of its epoch, and the place after each.
@@ -107,7 +109,7 @@ class Turns:
 
     def state(self, place: Place) -> dict[str, Any]:
         """A place as plain values, with all that it depends on but the number of ranks."""
-        return place._asdict() | {"made_from": self._made_from()}
+        return saved(place, made_from(self.batching, self.order, self.data))
 
     def place(self, state: Any) -> Place:
         """The place of a saved state.
@@ -115,25 +117,7 @@ class Turns:
         Raises:
             UsageError: the state is none, or was saved with other batches, another order or data.
         """
-        made_from = state.get("made_from") if isinstance(state, dict) else None
-        if not isinstance(made_from, dict):
-            raise UsageError(
-                f"the state of a loader: expected what it was made from, got {state!r}"
-            )
-        for name, value in self._made_from().items():
-            if made_from.get(name) != value:
-                raise UsageError(
-                    f"{name}={value}: the state was saved with {name}={made_from.get(name)}, "
-                    "and means other batches; take that, or begin the epoch anew"
-                )
-        found = [state.get(name) for name in Place._fields]
-        if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in found):
-            raise UsageError(f"the state of a loader: expected epoch, window, batch, got {state!r}")
-        return Place(*found)
-
-    def _made_from(self) -> dict[str, Any]:
-        values = asdict(self.batching) | asdict(self.order) | {"data": self.data}
-        return {"batch_size" if name == "size" else name: v for name, v in values.items()}
+        return restored(state, made_from(self.batching, self.order, self.data))
 
     def _batches(self) -> int:
         """Batches of an epoch, all ranks together, where they have a fixed size."""
@@ -151,7 +135,7 @@ class Turns:
     def _numbered(self, place: Place) -> Iterator[tuple[Numbers, Place]]:
         """Batches of a fixed size, which are found by their number: this rank's alone."""
         rank, world, batches = self.ranks.rank, self.ranks.world, self._batches()
-        rounds = self._shared(max(batches - place.batch, 0))
+        rounds = self.rounds(place)
         together = max(1, AT_ONCE // int(self.batching.size or 1))
         find = self._looked_up if self.batching.window is None else self._sorted
         for begin in range(0, rounds, together):
@@ -164,13 +148,10 @@ class Turns:
 
     def _looked_up(self, epoch: int, numbers: Numbers) -> Iterator[Numbers]:
         """Batches without windows, their places looked up together."""
-        size = int(self.batching.size or 1)
-        starts = numbers * size
-        sizes = np.minimum(starts + size, self.order.examples) - starts
-        places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+        places, sizes = places_in(numbers, int(self.batching.size or 1), self.order.examples)
         examples, stop = self.order.at(epoch, places), 0
-        for size in sizes.tolist():
-            start, stop = stop, stop + size
+        for length in sizes.tolist():
+            start, stop = stop, stop + length
             yield examples[start:stop]
 
     def _sorted(self, epoch: int, numbers: Numbers) -> Iterator[Numbers]:
@@ -240,6 +221,45 @@ class Turns:
             return batches if len(places) else []
         mix = Permutation(len(batches), (self.order.seed, epoch, 4, number))
         return [batches[i] for i in mix(np.arange(len(batches))).tolist()]
+
+
+def made_from(batching: Batching, order: Order, data: str) -> dict[str, Any]:
+    """What the batches of an epoch depend on, by the names that users know."""
+    values = asdict(batching) | asdict(order) | {"data": data}
+    return {"batch_size" if name == "size" else name: value for name, value in values.items()}
+
+
+def saved(place: Place, source: Mapping[str, Any]) -> dict[str, Any]:
+    """A place as plain values, with all that its meaning depends on."""
+    return place._asdict() | {"made_from": dict(source)}
+
+
+def restored(state: Any, expected: Mapping[str, Any]) -> Place:
+    """The place of a saved state, which must be made from what is expected.
+
+    Raises:
+        UsageError: the state is none, or means other batches.
+    """
+    source = state.get("made_from") if isinstance(state, dict) else None
+    if not isinstance(source, dict):
+        raise UsageError(f"the state of a loader: expected what it was made from, got {state!r}")
+    for name, value in expected.items():
+        if source.get(name) != value:
+            raise UsageError(
+                f"{name}={value}: the state was saved with {name}={source.get(name)}, "
+                "and means other batches; take that, or begin the epoch anew"
+            )
+    found = [state.get(name) for name in Place._fields]
+    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in found):
+        raise UsageError(f"the state of a loader: expected epoch, window, batch, got {state!r}")
+    return Place(*found)
+
+
+def places_in(batches: Numbers, size: int, examples: int) -> tuple[Numbers, Numbers]:
+    """The places of batches of a fixed size, one batch behind the other, and how many each has."""
+    starts = batches * size
+    sizes = np.minimum(starts + size, examples) - starts
+    return np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum()), sizes
 
 
 def _edges(lengths: list[int], size: int | None, budget: int | None) -> list[int]:
