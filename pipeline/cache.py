@@ -57,7 +57,7 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
             stack.enter_context(lock_of(target).acquire(poll_interval=PAUSE))
             if not is_whole(target, shard):
                 _fetch(cache, target, shard)
-            os.utime(target)
+            _used(target, time.time_ns())
         except OSError as error:
             raise RemoteError(
                 f"{cache.folder}: can't keep {shard.bytes:,} bytes of {shard.shard} here "
@@ -68,9 +68,15 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
 
 def touch(cache: Cache, shards: Sequence[ShardInfo]) -> None:
     """Have shards that will be used soon removed last, and the first of them last of all."""
-    for shard in reversed(shards):
+    now = time.time_ns()
+    for later, shard in enumerate(reversed(shards)):
         with contextlib.suppress(OSError):  # it isn't there, or is another user's
-            os.utime(_place(cache, shard))
+            _used(_place(cache, shard), now + later)
+
+
+def _used(path: Path, when: int) -> None:
+    """Note when a file was used, in ns: the system's own idea of now stays for milliseconds."""
+    os.utime(path, ns=(when, when))
 
 
 def _place(cache: Cache, shard: ShardInfo) -> Path:

@@ -355,7 +355,8 @@ class TestErrors:
         served = loader.state_dict()["batch"]
         assert served == FIFTH // BATCH
         left = {path.suffix for path in (tmp_path / "streamed").glob("*train-00005*")}
-        assert left == {".lock"}
+        # A worker is ended in the midst of what it fetches ahead.
+        assert left <= ({".lock", ".part"} if workers else {".lock"})
         Counted.breaks.clear()
         store.pipe_file(path, good)
         loader.load_state_dict(loader.state_dict())
