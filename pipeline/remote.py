@@ -122,8 +122,10 @@ def bring(url: str, cache: Path | None = None) -> Path:
         list(pool.map(lambda shard: _fetch(url, folder, shard), _shards(sealed)))
     finally:
         pool.shutdown(cancel_futures=True)
-    with written(folder / NAME) as temporary:
-        temporary.write_bytes(data)
+    sealed_copy = folder / NAME
+    if not sealed_copy.is_file() or sealed_copy.read_bytes() != data:
+        with written(sealed_copy) as temporary:
+            temporary.write_bytes(data)
     return folder
 
 
@@ -201,6 +203,8 @@ def _shards(sealed: Sealed) -> Sequence[ShardInfo]:
 def _fetch(url: str, folder: Path, shard: ShardInfo) -> None:
     """Bring one shard to a copy, unless it is there."""
     target = folder / f"{shard.shard}.arrow"
+    if is_whole(target, shard):  # without a lock: a cache may be read-only
+        return
     with alone(target):
         if not is_whole(target, shard):
             fetch_shard(url, target, shard)

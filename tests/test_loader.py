@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def stored(split: Split) -> list[tuple[str, np.ndarray]]:
     return [(s.keys[i].as_py(), s.features(i)) for s in shards for i in range(len(s))]
 
 
-def test_items_view_the_map(phrases: Path) -> None:
+def test_items_are_what_is_stored(phrases: Path) -> None:
     split = open_dataset(phrases, key=True)["train"]
     for i, (key, features) in enumerate(stored(split)):
         item = split[i]
@@ -44,8 +45,9 @@ def test_items_view_the_map(phrases: Path) -> None:
         np.testing.assert_array_equal(item["features"], features)
         assert item["lengths"] == len(features)
         assert isinstance(item["text"], str)
-    again = split[0]["features"]
-    assert again.data_ptr() == split[0]["features"].data_ptr()
+    split[0]["features"].zero_()  # is the item's own
+    assert split[0]["features"].any()
+    assert split.batch([0])["features"].any()
     assert torch.equal(split[-1]["features"], split[len(split) - 1]["features"])
     with pytest.raises(IndexError, match=r"train\[6\]: there are 6 examples"):
         split[6]
@@ -235,8 +237,11 @@ def test_slices_and_filters_are_splits(digits_dataset: Path, phrases: Path) -> N
     short = texts.filter("lengths", lambda n: n <= np.median(n))
     assert 0 < len(short) < len(texts)
     assert short.column("lengths").max() <= np.median(texts.column("lengths"))
-    with pytest.raises(UsageError, match=r"filter by sum: expected 300 bools, got int64"):
-        split.filter("sum", lambda n: n)
+    with pytest.raises(UsageError, match=r"filter by lengths: expected 300 bools, got int64"):
+        split.filter("lengths", lambda n: n)
+    for column, keep in (("key", "abc"), ("key", [3]), ("lengths", ["a"]), ("lengths", [1.5])):
+        with pytest.raises(UsageError, match=f"filter by {column}: expected a list of"):
+            split.filter(column, keep)
 
 
 def test_classes_are_filtered_by_name(ask_commands: Ask) -> None:
@@ -245,6 +250,7 @@ def test_classes_are_filtered_by_name(ask_commands: Ask) -> None:
     part = split.filter("word", [names[1]])
     assert part.column("word").tolist() == [1] * len(part)
     assert len(split.filter("word", [1])) == len(part) > 0
+    assert len(split.filter("word", lambda words: words == names[1])) == len(part)
     for unknown in ("soup", 99):
         with pytest.raises(UnknownNameError, match=f"unknown class of word '{unknown}'"):
             split.filter("word", [unknown])
@@ -312,6 +318,10 @@ def test_a_thousand_shards_need_no_file_descriptors(tmp_path: Path) -> None:
 def test_a_hugging_face_dataset_views_the_shards(phrases: Path, ask_commands: Ask) -> None:
     split = open_dataset(phrases, key=True)["train"]
     theirs = split.to_hf()
+    assert set(theirs.column_names) == {"key", "text", "normalized_text", "features"}
+    assert set(open_dataset(phrases, labels=[])["train"].to_hf().column_names) == {"features"}
+    with pytest.raises(UsageError, match="to_hf gives features as stored"):
+        open_dataset(phrases, normalize=True)["train"].to_hf()
     assert theirs["key"][:] == [key for key, _ in stored(split)]
     for row, (_, features) in zip(theirs.with_format("numpy"), stored(split), strict=True):
         np.testing.assert_array_equal(row["features"], features)
@@ -352,3 +362,112 @@ def test_a_split_without_shards_is_empty(digits_dataset: Path, tmp_path: Path) -
     assert list(make_loader(split, 4, shuffle=True)) == []
     with pytest.raises(IndexError, match="there are 0 examples"):
         split[0]
+
+
+def test_indices_are_whole_numbers_or_a_bool_each(digits_dataset: Path) -> None:
+    split = open_dataset(digits_dataset, key=True)["train"]
+    mask = split.column("sum") > 9
+    assert split.select(mask).column("key").tolist() == split.column("key")[mask].tolist()
+    for bad in ([1.5], ["a"], mask[:5], [None]):
+        with pytest.raises(
+            UsageError, match="indices of train: expected whole numbers or 300 bool"
+        ):
+            split.select(bad)
+    for single in (1.5, [1, 2], mask):
+        with pytest.raises(UsageError, match=r"expected a number; select\(\) takes several"):
+            split[single]  # type: ignore[call-overload]
+    assert split[np.int64(3)]["key"] == split[3]["key"]
+    with pytest.raises(UsageError, match="expected a split, as data"):
+        make_loader(open_dataset(digits_dataset), 4)  # type: ignore[arg-type]
+
+
+def test_identity_is_of_the_examples_and_their_order(digits_dataset: Path, phrases: Path) -> None:
+    data = open_dataset(digits_dataset)
+    train = data["train"]
+    parts = [train, train[:299], train[::-1], train.select([1, 2]), train.select([2, 1])]
+    parts += [data["test"], open_dataset(phrases)["train"]]
+    assert len({part.identity for part in parts}) == len(parts)
+    assert open_dataset(digits_dataset)["train"].identity == train.identity
+    loader = make_loader(train[:200], 10)
+    with pytest.raises(UsageError, match=r"data=.*: the state was saved with data="):
+        loader.load_state_dict(make_loader(train[100:], 10).state_dict())
+
+
+def test_many_threads_may_read_a_split(tmp_path: Path) -> None:
+    rows = [np.full((1, 40), i, np.float32) for i in range(200)]
+    folder = write_sealed(tmp_path / "many", rows, 100, True)
+
+    for _ in range(5):
+        split = open_dataset(folder)["train"]
+
+        def read(seed: int, split: Split = split) -> None:
+            order = np.random.default_rng(seed).permutation(200)
+            assert split.batch(order)["features"][:, 0, 0].tolist() == order.tolist()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read, range(8)))
+
+
+def test_large_batches_are_copied_by_many_threads(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.standard_normal((n, 80), np.float32) for n in rng.integers(100, 900, 60)]
+    split = open_dataset(write_sealed(tmp_path / "long", rows, 7, False))["train"]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(5)
+        batch = split.batch(np.arange(59, -1, -1))
+    finally:
+        torch.set_num_threads(threads)
+    for got, row in zip(batch["features"], reversed(rows), strict=True):
+        np.testing.assert_array_equal(got[: len(row)], row)
+        assert not got[len(row) :].any()
+
+
+def test_zeros_stand_behind_normalised_examples(phrases: Path) -> None:
+    batch = open_dataset(phrases, normalize=True)["train"].batch(range(6))
+    for row, length in zip(batch["features"], batch["lengths"].tolist(), strict=True):
+        assert row[:length].any()
+        assert not row[length:].any()
+
+
+def test_stored_integers_are_normalised_as_served(ask_commands: Ask) -> None:
+    folder = prepare_dataset(ask_commands(features="waveform")).folder
+    split = open_dataset(folder, normalize=True)["train"]
+    assert split.sealed.columns.dtype == "int16"
+    everything = split.batch(range(len(split)))["features"]
+    assert abs(float(everything.mean())) < 1e-3
+    assert abs(float(everything.std()) - 1) < 1e-2
+
+
+@pytest.mark.parametrize("first", [-1, 5])
+def test_offsets_that_lead_outside_are_refused(phrases: Path, first: int) -> None:
+    split = open_dataset(phrases)["train"]
+    path = next(phrases.glob("train-*.arrow"))
+    offsets = read_shard(path, split.sealed.columns).offsets
+    assert offsets is not None
+    data = path.read_bytes()
+    at = data.index(offsets.tobytes())
+    bad = offsets.copy()
+    bad[1 if first > 0 else 0] = bad[2] + 1 if first > 0 else first
+    path.write_bytes(data[:at] + bad.tobytes() + data[at + bad.nbytes :])
+    with pytest.raises(DatasetError, match="damaged|Negative offsets"):
+        open_dataset(phrases)["train"].batch([0])
+
+
+def test_one_bad_batch_is_not_the_end(tmp_path: Path) -> None:
+    rows = [np.full((1, 40), i, np.float32) for i in range(100)]
+    folder = write_sealed(tmp_path / "ten", rows, 10, True)
+    data = open_dataset(folder)
+    path = folder / "train-00004-of-00010.arrow"
+    path.write_bytes(b"x" * path.stat().st_size)
+    for workers in (0, 2):
+        batches, served = iter(make_loader(data["train"], 10, num_workers=workers)), 0
+        for _ in range(9):
+            try:
+                served += len(next(batches)["features"])
+            except DatasetError as error:
+                assert "train-00004" in str(error)  # noqa: PT017
+                assert "\n" not in str(error)  # noqa: PT017
+                served += len(next(batches)["features"])
+        assert served == 90
+        assert next(batches, None) is None

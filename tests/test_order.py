@@ -264,3 +264,56 @@ def test_ranks_are_given_whole(digits_dataset: Any) -> None:
         make_loader(split, 50, rank=0)
     with pytest.raises(UsageError, match=r"rank=3: expected 0 to world_size - 1 = 2"):
         make_loader(split, 50, rank=3, world_size=3)
+
+
+def test_the_epoch_under_way_is_not_begun_anew(digits_dataset: Any) -> None:
+    split = open_dataset(digits_dataset, key=True)["train"]
+
+    def loader() -> Any:
+        return make_loader(split, 50, shuffle=True)
+
+    first, again = loader(), loader()
+    whole = keys(first)
+    again.load_state_dict(loader().state_dict() | {"batch": 2})
+    assert len(again) == 4
+    again.set_epoch(0)  # as a loop over epochs does
+    assert keys(again) == whole[2:]
+    again.set_epoch(0)
+    assert keys(again) == whole
+    again.set_epoch(1)
+    assert keys(again) == keys(first)
+    for bad in (-1, 1.5, "a"):
+        with pytest.raises(UsageError, match="expected a whole number from 0 on"):
+            again.set_epoch(bad)
+
+
+def test_a_state_with_nothing_left_leads_to_the_next_epoch(digits_dataset: Any) -> None:
+    split = open_dataset(digits_dataset, key=True)["train"]
+    loader = make_loader(split, 50, drop_last=True, rank=0, world_size=4)
+    loader.load_state_dict(loader.state_dict() | {"batch": 4})
+    assert len(loader) == 0
+    assert keys(loader) == []
+    assert loader.state_dict()["epoch"] == 1
+    assert len(keys(loader)) == 1
+
+
+PINNED = ([41, 58, 79, 67], [48557, 928150, 924326, 792125], [52265, 78700, 72339, 48083])
+
+
+def test_orders_stay_what_they_are() -> None:
+    """A state saved by one version goes on with another, so the numbers are pinned."""
+    places = np.array([0, 1, 2, 99])
+    assert Permutation(100, (1, 2))(places).tolist() == PINNED[0]
+    assert Permutation(10**6, (1, 2))(places).tolist() == PINNED[1]
+    assert Order(100_000, "blocks", 7).at(3, places).tolist() == PINNED[2]
+
+
+def test_every_epoch_mixes_windows_and_blocks_anew() -> None:
+    turns_ = turns(Order(4000, "examples", 1), Batching(10, window=4000))
+    longest = [
+        [int(lengths(batch).max()) for batch, _ in turns_.served(Place(epoch))] for epoch in (0, 1)
+    ]
+    assert sorted(longest[0]) == sorted(longest[1])
+    assert longest[0] != longest[1]
+    last = [Order(1000, "blocks", 1).at(epoch, np.arange(768, 1000)) for epoch in range(4)]
+    assert len({int(part.min()) for part in last}) > 1  # not always the same ones come last

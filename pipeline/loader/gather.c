@@ -33,10 +33,10 @@ static int64_t shard_of(const int64_t *ends, int64_t shards, int64_t row) {
     return low;
 }
 
-/* Lines of n numbers: where each row's features begin, their lengths in frames, and the values of
+/* Where each row's features begin; and lines of n numbers: their lengths in frames, and the values of
 every column. The greatest length; -1 minus its number where a shard is not mapped; -1 minus the
 number of shards where a row is in none. */
-int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *out) {
+int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *from, int64_t *out) {
     int64_t most = 0, shards = all->shards;
     for (int64_t i = 0; i < n; i++) {
         if (rows[i] < 0 || !shards || rows[i] >= all->ends[shards - 1]) return -1 - shards;
@@ -49,10 +49,10 @@ int64_t locate(const Shards *all, const int64_t *rows, int64_t n, int64_t *out) 
             first = offset[0];
             length = offset[1] - offset[0];
         }
-        out[i] = all->values[shard] + first * all->frame;
-        out[n + i] = length;
+        from[i] = all->values[shard] + first * all->frame;
+        out[i] = length;
         for (int64_t k = 0; k < all->columns; k++)
-            out[(2 + k) * n + i] = ((const int64_t *)all->numbers[k * shards + shard])[row];
+            out[(1 + k) * n + i] = ((const int64_t *)all->numbers[k * shards + shard])[row];
         if (length > most) most = length;
     }
     return most;

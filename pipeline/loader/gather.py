@@ -84,10 +84,12 @@ class Shards:
         if not library:
             return _locate(self, rows)
         # What was copied last has emptied the processor's caches: few calls matter, not few bytes.
-        found = torch.from_numpy(np.empty((2 + len(self.numbers), n), np.int64))
-        most = library.locate(self._struct, _address(rows), n, found.data_ptr())
+        addresses = torch.from_numpy(np.empty(n, np.int64))
+        found = torch.from_numpy(np.empty((1 + len(self.numbers), n), np.int64))
+        places = addresses.data_ptr(), found.data_ptr()
+        most = library.locate(self._struct, _address(rows), n, *places)
         if most >= 0:
-            addresses, lengths, *values = found.unbind()
+            lengths, *values = found.unbind()
             return Located(most, addresses, lengths, tuple(values))
         if most == -1 - len(self.ends):
             raise IndexError("a row is in no shard")
@@ -166,7 +168,7 @@ def _library() -> ctypes.CDLL | None:
     library = compiled(Path(__file__).with_name("gather.c"), "_gather")
     if library:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        library.locate.argtypes = [ctypes.POINTER(_Struct), pointer, number, pointer]
+        library.locate.argtypes = [ctypes.POINTER(_Struct), pointer, number, pointer, pointer]
         library.locate.restype = number
         library.copy.argtypes = [pointer, pointer, number, number, pointer, number, number]
         library.copy.restype = None

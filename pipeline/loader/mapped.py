@@ -1,6 +1,7 @@
 """The shards of a split: mapped when first asked for, checked before an address is made of them."""
 
 import math
+import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -42,6 +43,10 @@ class Mapped:
         columns = np.array(numbers, np.int64).reshape(len(self._kinds), count)
         self.shards = Shards(ends, values, offsets, columns, length, frame)
         self._open: dict[int, Shard] = {}
+        self._mapping = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["Mapped"], tuple[Sealed, str, Held | None]]:
+        return Mapped, (self._sealed, self._split, self._held)  # another process maps anew
 
     def shard(self, number: int) -> Shard:
         """One shard, mapped if it was not.
@@ -58,10 +63,6 @@ class Mapped:
         for number in self._open.keys() - set(numbers):
             self.shards.values[number] = 0
             del self._open[number]
-
-    def afresh(self) -> "Mapped":
-        """The same with nothing mapped, for another process."""
-        return Mapped(self._sealed, self._split, self._held)
 
     def locate(self, rows: Numbers) -> Located:
         """``Shards.locate``; the rows' shards are mapped for it."""
@@ -86,6 +87,11 @@ class Mapped:
         return [column[row].as_py() for column, row in zip(columns, inside.tolist(), strict=True)]
 
     def _map(self, number: int) -> None:
+        with self._mapping:  # an address that another thread has taken must stay what it was
+            if number not in self._open:
+                self._open[number] = self._checked(number)
+
+    def _checked(self, number: int) -> Shard:
         info = self._infos[number]
         path = self._sealed.folder / f"{info.shard}.arrow"
         with self._held(info) if self._held else nullcontext(path) as path:
@@ -98,7 +104,7 @@ class Mapped:
         for addresses, (name, _) in zip(self.shards.numbers, self._kinds, strict=True):
             addresses[number] = view(shard.labels[name]).ctypes.data
         self.shards.values[number] = shard.values.ctypes.data
-        self._open[number] = shard
+        return shard
 
 
 def _check(offsets: npt.NDArray[np.int32], values: int, path: str) -> None:

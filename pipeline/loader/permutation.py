@@ -44,7 +44,9 @@ class Permutation:
 
 @lru_cache(maxsize=2)
 def _table(n: int, key: tuple[int, ...]) -> Numbers:
-    return np.random.default_rng(key).permutation(n)
+    """Numbers in the order of their hashes."""
+    first, second = _words(key, 2)
+    return np.argsort(mixed(mixed(np.arange(n, dtype=np.uint64) ^ first) + second), kind="stable")
 
 
 def key_of(key: tuple[int, ...]) -> int:

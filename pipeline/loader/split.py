@@ -1,8 +1,7 @@
 """``Split``: a sealed dataset's split as a torch map-style ``Dataset``."""
 
-import copy
 import hashlib
-import zlib
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, overload
 
@@ -18,7 +17,7 @@ from pipeline.loader.serving import serving
 
 Item = dict[str, Any]
 Batch = dict[str, Any]
-Indices = Sequence[int] | npt.NDArray[np.int64]
+Indices = Sequence[int] | npt.NDArray[Any]
 Column = npt.NDArray[Any]
 
 
@@ -67,7 +66,7 @@ class Split(torch.utils.data.Dataset[Item]):
         for shard in self.sealed.splits[self.name]:
             digest.update(shard.sha256.encode())
         if self._chosen is not None:
-            digest.update(zlib.crc32(self._chosen.tobytes()).to_bytes(4, "little"))
+            digest.update(self._chosen.tobytes())
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -75,17 +74,17 @@ class Split(torch.utils.data.Dataset[Item]):
             return len(self._chosen)
         return self.sealed.rows(self.name)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_mapped": self._mapped.afresh()}
-
     def select(self, indices: Indices) -> "Split":
         """The examples at ``indices``, in their order, as a split of its own; nothing is copied.
 
+        A bool for every example takes those where it is True.
+
         Raises:
             IndexError: an index outside -len to len - 1.
+            UsageError: something else than whole numbers or such bools.
         """
-        part = copy.copy(self)
-        part._chosen = self._rows(indices)
+        part = Split.__new__(Split)
+        part.__dict__ |= self.__dict__ | {"_chosen": self._rows(indices)}  # the maps are shared
         return part
 
     def filter(self, column: str, keep: Collection[Any] | Callable[[Column], Column]) -> "Split":
@@ -95,14 +94,16 @@ class Split(torch.utils.data.Dataset[Item]):
 
         Args:
             column: ``"lengths"``, ``"key"`` or a label.
-            keep: the wanted values (names, for a class), or what makes of all values, (len,), a
-                bool for each.
+            keep: the wanted values (names, for a class), or a function of all of them together,
+                an array (len,) (of names, for a class), that gives a bool for each.
 
         Raises:
             UnknownNameError: there is no such column or class.
             UsageError: ``keep`` made something else than a bool for each example.
         """
-        values = self.column(column)
+        values, names = self.column(column), self.classes.get(column)
+        if names:
+            values = _named(names, values)
         if callable(keep):
             mask = np.asarray(keep(values))
             if mask.dtype != bool or mask.shape != values.shape:
@@ -110,16 +111,13 @@ class Split(torch.utils.data.Dataset[Item]):
                     f"filter by {column}: expected {len(values)} bools, "
                     f"got {mask.dtype} of shape {mask.shape}"
                 )
-        else:
-            names = self.classes.get(column)
-            wanted = [_number(column, names, v) for v in keep] if names else list(keep)
-            mask = np.isin(values, np.asarray(wanted, values.dtype))
-        return self.select(np.flatnonzero(mask))
+            return self.select(mask)
+        return self.select(np.isin(values, _wanted(column, keep, names, values.dtype)))
 
     def column(self, name: str) -> Column:
         """``lengths``, ``key`` or a label of every example: (len,) int64, float64 or StringDType.
 
-        Reads that column alone; the shards are mapped for it.
+        No features are read; the shards are mapped for it.
 
         Raises:
             UnknownNameError: there is no such column.
@@ -146,14 +144,18 @@ class Split(torch.utils.data.Dataset[Item]):
     def __getitem__(self, index: int | slice) -> "Item | Split":
         """One example, or a slice as a split of its own.
 
-        ``features`` is a tensor that views the mapped file where the stored type is the served one
-        (float32 and int64), else a converted copy; ``lengths`` its first dimension.
+        ``features`` is a tensor of its own, ``lengths`` its first dimension.
         """
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
-        numbers, rows = places_of(self._mapped.shards.ends, self._rows([index]))
+        try:
+            wanted = operator.index(index)
+        except TypeError:
+            message = f"{self.name}[{index!r}]: expected a number; select() takes several"
+            raise UsageError(message) from None
+        numbers, rows = places_of(self._mapped.shards.ends, self._rows([wanted]))
         shard, row = self._mapped.shard(int(numbers[0])), int(rows[0])
-        features = self._serving(shard.features(row))
+        features = self._serving(shard.features(row).copy())
         item: Item = {"features": torch.from_numpy(features), "lengths": len(features)}
         for name in self._labels:
             item[name] = shard.labels[name][row].as_py()
@@ -202,14 +204,24 @@ class Split(torch.utils.data.Dataset[Item]):
         """The split as a ``datasets.Dataset`` that views the mapped shards: see ``as_hf``."""
         from pipeline.loader.hf import as_hf
 
-        shards = [
-            self._mapped.shard(number).batch for number in range(len(self.sealed.splits[self.name]))
-        ]
-        return as_hf(self.sealed, shards, self._chosen)
+        if self.normalized:
+            raise UsageError("to_hf gives features as stored: open with normalize=False")
+        shards = map(self._mapped.shard, range(len(self.sealed.splits[self.name])))
+        names = [*self._labels, *(["key"] if "key" in self._texts else [])]
+        whole = as_hf(self.sealed, [shard.batch for shard in shards], names)
+        return whole if self._chosen is None else whole.select(self._chosen)
 
     def _rows(self, indices: Indices) -> Numbers:
         """Indices as rows of the whole split; negative ones count from the end."""
-        wanted, n = np.asarray(indices, np.int64).reshape(-1), len(self)
+        wanted, n = np.asarray(indices), len(self)
+        if wanted.dtype == bool and wanted.shape == (n,):
+            wanted = np.flatnonzero(wanted)
+        elif wanted.size and not np.issubdtype(wanted.dtype, np.integer):
+            raise UsageError(
+                f"indices of {self.name}: expected whole numbers or {n} bools, "
+                f"got {wanted.dtype} of shape {wanted.shape}"
+            )
+        wanted = wanted.astype(np.int64).reshape(-1)
         low, high = int(wanted.min(initial=0)), int(wanted.max(initial=-1))
         if low < -n or high >= n:
             raise IndexError(f"{self.name}[{high if high >= n else low}]: there are {n} examples")
@@ -237,10 +249,28 @@ class Split(torch.utils.data.Dataset[Item]):
         return served
 
 
-def _number(column: str, names: tuple[str, ...], value: Any) -> int:
-    """A class by its name, or by its number."""
-    if value in names:
-        return names.index(value)
-    if isinstance(value, int) and 0 <= value < len(names):
-        return value
-    raise unknown_name(f"class of {column}", str(value), names)
+def _named(names: Sequence[str], values: Column) -> Column:
+    """Class numbers as names; "" for what has no class."""
+    return np.array([*names, ""], np.dtypes.StringDType())[values]
+
+
+def _wanted(
+    column: str, keep: Collection[Any], names: Sequence[str] | None, dtype: np.dtype[Any]
+) -> Column:
+    """The wanted values as an array of the column's type; a class may be given by its number."""
+    kinds = (str,) if names or dtype.kind == "T" else (int, np.integer)
+    kinds = (*kinds, float, np.floating) if dtype.kind == "f" else kinds
+    values = []
+    for value in () if isinstance(keep, str) else keep:
+        by_number = names and type(value) is int and 0 <= value < len(names)
+        found = names[value] if names and by_number else value
+        if names and found not in names:
+            raise unknown_name(f"class of {column}", str(value), names)
+        if isinstance(found, bool) or not isinstance(found, kinds):
+            keep = str(value)
+            break
+        values.append(found)
+    if isinstance(keep, str):
+        wanted = "texts" if kinds == (str,) else "numbers"
+        raise UsageError(f"filter by {column}: expected a list of {wanted}, got {keep!r}")
+    return np.array(values, dtype)
