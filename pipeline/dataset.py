@@ -18,7 +18,7 @@ from pipeline.features import Feature, from_dict
 from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
 from pipeline.records import ShardInfo
-from pipeline.shard import LABEL_ARROW_TYPES, Columns, read_shard
+from pipeline.shard import LABEL_ARROW_TYPES, REMEDY, Columns, read_shard
 
 FORMAT = 1
 NAME = "dataset.json"
@@ -222,7 +222,7 @@ def verify(folder: Path, tick: Callable[[int], object]) -> list[str]:
 def _shard_problems(path: Path, shard: ShardInfo, columns: Columns) -> list[str]:
     digest = sha256_of(path)
     if digest != shard.sha256:
-        return [f"{path}: expected sha256 {shard.sha256}, got {digest}; prepare the dataset again"]
+        return [f"{path}: expected sha256 {shard.sha256}, got {digest}; {REMEDY}"]
     try:
         rows = len(read_shard(path, columns))
     except ShardwellError as error:

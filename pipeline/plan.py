@@ -66,8 +66,11 @@ def write_plan(
     labels: Mapping[str, str],
     feature: Feature,
     audio: Audio | None,
+    recorded_rate: int | None = None,
 ) -> Plan:
     """Write the plan table of all examples and cut it into tasks.
+
+    Lengths are estimated at ``recorded_rate``, in Hz; without one, at the rate of ``audio``.
 
     Raises:
         RecipeError: an example with an unknown split, a key that stands twice, or wrong labels.
@@ -76,6 +79,8 @@ def write_plan(
     names = {name: _class_names(table, name) for name, kind in labels.items() if kind == "class"}
     sizes = _sizes(table)
     splits = view(table.column("split").chunk(0))
+    wanted_rate = audio.sample_rate if audio else 1
+    recorded = recorded_rate or wanted_rate
     tasks: list[Task] = []
     rows, nbytes = {}, 0
     for number, split in enumerate(SPLITS):
@@ -83,10 +88,11 @@ def write_plan(
         if first == last:
             continue
         rows[split] = int(last - first)
-        split_bytes = _feature_bytes(sizes[first:last], feature, audio)
+        resampled = sizes[first:last] * wanted_rate // recorded
+        split_bytes = _feature_bytes(resampled, feature, audio)
         nbytes += split_bytes
         tasks.extend(_cut(split, int(first), int(last), split_bytes))
-    seconds = wav_duration(int(sizes.sum()), audio.sample_rate) if audio else 0.0
+    seconds = wav_duration(int(sizes.sum()), recorded) if audio else 0.0
     _write(path, table)
     return Plan(path, tuple(tasks), rows, seconds, nbytes, names)
 

@@ -51,6 +51,11 @@ class Corpus:
         try:
             return Ref(source.name, *source.members[member])
         except KeyError:
+            if not source.members:
+                raise RecipeError(
+                    f"source {source.name}: expected a tar, plain or packed by gzip or bzip2, got "
+                    f"none in {source.path}; is this the archive that the manifest means?"
+                ) from None
             raise RecipeError(
                 f"{source.path}: expected a member {member}, got none of that name among "
                 f"{len(source.members)}; is this the archive that the manifest means?"

@@ -175,7 +175,10 @@ def verify_remote(url: str, tick: Callable[[int], object]) -> list[str]:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
         if digest.hexdigest() != shard.sha256:
-            problems.append(f"{place}: expected sha256 {shard.sha256}, got {digest.hexdigest()}")
+            problems.append(
+                f"{place}: expected sha256 {shard.sha256}, got {digest.hexdigest()}; "
+                "delete this file and prepare or upload the dataset again"
+            )
         tick(shard.bytes)
     return problems
 
@@ -227,6 +230,8 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
     except ImportError as error:
         protocol = url.partition("://")[0]
         raise RemoteError(f"{url}: {INSTALL.get(protocol, error)}") from None
+    except ValueError as error:  # fsspec knows no such protocol
+        raise RemoteError(f"{url}: {error}; expected s3://, hf:// or another of fsspec's") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise  # of the disk here, not of the store

@@ -30,7 +30,10 @@ from pipeline.mapping import Bytes, mapped
 
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
-FULL = {  # what of this machine is used up where a sound shard can't be mapped
+# Who prepares looks at sizes alone, so a damaged file must go first.
+REMEDY = "delete this file and prepare the dataset again"
+FULL = {  # why a sound shard can't be mapped
+    errno.EACCES: "no permission to read it",
     errno.EMFILE: "too many open files; raise the limit: ulimit -n",
     errno.ENFILE: "too many open files on this machine",
     errno.ENOMEM: "no memory, or too many maps; raise the limit: sysctl vm.max_map_count",
@@ -156,9 +159,7 @@ def read_shard(path: Path, columns: Columns) -> Shard:
         if lacking:
             raise DatasetError(f"{path}: {lacking}") from None
         reason = str(error).partition("\n")[0]
-        raise DatasetError(
-            f"{path}: not a whole shard ({reason}); prepare the dataset again"
-        ) from None
+        raise DatasetError(f"{path}: not a whole shard ({reason}); {REMEDY}") from None
     labels = {name: batch.column(name) for name in columns.labels}
     features = batch.column("features")
     offsets = None if columns.shape[0] is not None else view(features.offsets)
@@ -168,7 +169,7 @@ def read_shard(path: Path, columns: Columns) -> Shard:
     # NumPy views the map itself, not Arrow's read-only buffer: torch takes writable memory alone.
     start = inner.buffers()[1].address - whole.ctypes.data if len(inner) else 0
     if not 0 <= start <= len(whole):
-        raise DatasetError(f"{path}: expected an uncompressed shard; prepare the dataset again")
+        raise DatasetError(f"{path}: expected an uncompressed shard; {REMEDY}")
     values = np.frombuffer(whole, columns.dtype, len(inner), start)
     shape = [-1 if width is None else width for width in columns.shape]
     values = values.reshape(shape if offsets is not None else (len(features), *shape))
@@ -183,7 +184,7 @@ def _only_batch(path: Path, whole: Bytes, schema: pa.Schema) -> pa.RecordBatch:
     if reader.schema != schema or reader.num_record_batches != 1:
         raise DatasetError(
             f"{path}: expected one batch with the columns {_brief(schema)}, got "
-            f"{reader.num_record_batches} with {_brief(reader.schema)}; prepare the dataset again"
+            f"{reader.num_record_batches} with {_brief(reader.schema)}; {REMEDY}"
         )
     batch = reader.get_batch(0)
     batch.validate()

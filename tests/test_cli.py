@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +203,35 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert caught.value.code == 0
     assert re.fullmatch(r"shardwell \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_verify_takes_several(digits_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(digits_dataset), str(digits_dataset)]) == 0
+    assert capsys.readouterr().out.count("all is well") == 2
+
+
+def test_whoever_ends_a_run_is_told(tmp_path: Path) -> None:
+    """A scheduler sends SIGTERM: the run ends as by Ctrl-C, its workers too."""
+    command = [sys.executable, "-m", "pipeline", "prepare", "synthetic_commands", "--quiet"]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    time.sleep(1.5)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        said == "shardwell: interrupted; what is finished is kept, run the same command to go on\n"
+    )
+
+
+def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pipeline import Request, prepare_dataset\n"
+        f"prepare_dataset(Request('digit_sum', out={str(tmp_path)!r}, workers=1))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "put it there, or take --engine serial" in done.stderr.splitlines()[-1]

@@ -51,7 +51,7 @@ def test_the_snippets_of_loading_run(tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
     rows = [np.full((frames, 80), frames, np.float32) for frames in range(100, 160)]
     folder = write_sealed(tmp_path / "phrases", rows, 3, False)
-    first, state, accelerated, _ = snippets(ROOT / "docs" / "loading.md", "python")
+    first, state, accelerated, *_ = snippets(ROOT / "docs" / "loading.md", "python")
     named = re.search(r'"(data/ljspeech/[^"]+)"', first)
     assert named
     first = first.replace(named[1], str(folder)).replace('["text"]', '["word"]')

@@ -277,9 +277,9 @@ def test_parameters_that_make_no_sense_are_named(text: str, message: str) -> Non
     [
         ("mffc", "unknown feature 'mffc': expected one of mfcc, "),
         ("mfcc:mels=3", "unknown option of features mfcc 'mels': expected one of n_mels"),
-        ("mfcc:n_mels=many", "features mfcc: n_mels: expected int, got 'many'"),
-        ("mfcc:n_mels", "features mfcc: n_mels: expected int, got ''"),
-        ("mfcc:energy=1", "features mfcc: energy: expected bool, got '1'"),
+        ("mfcc:n_mels=many", "features mfcc: n_mels: expected a whole number, got 'many'"),
+        ("mfcc:n_mels", "features mfcc: n_mels: expected a whole number, got ''"),
+        ("mfcc:energy=1", "features mfcc: energy: expected true or false, got '1'"),
         ("mfcc:sample_rate=8000", "unknown option of features mfcc 'sample_rate'"),
         ("mfcc@sphinx", "unknown front end 'sphinx': expected one of hifigan, kaldi"),
         ("tokens@kaldi", "features 'tokens@kaldi': tokens has no front ends"),

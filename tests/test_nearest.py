@@ -22,24 +22,26 @@ def put(folder: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        (BASE, "against a: "),
-        (BASE | {"format": 2}, "against a: format is 2, not 1"),
+        (BASE | {"format": 2}, "a has another fingerprint: format is 2, not 1"),
         (
             BASE | {"features": {"kind": "mfcc", "n_mels": 40}},
-            "against a: features.n_mels is 40, not 64",
+            "a has another fingerprint: features.n_mels is 40, not 64",
         ),
         (
-            BASE | {"features": {"kind": "pixels"}, "sources": {"main": "cd"}},
-            'against a: features.kind is "pixels", not "mfcc"; features.n_mels is absent, not 64; '
+            BASE | {"features": {"kind": "mfcc"}, "sources": {"main": "cd"}},
+            "a has another fingerprint: features.n_mels is absent, not 64; "
             'sources.main is "cd", not "ab"',
         ),
         (
-            BASE | {"features": {"kind": "log_mel", "n_mels": 80, "hop": 1}},
-            'against b: features.hop is 1, not absent; features.kind is "log_mel", not "x"',
+            BASE | {"features": {"kind": "x", "n_mels": 80, "hop": 1}},
+            "b has another fingerprint: features.hop is 1, not absent",
         ),
+        (BASE | {"features": {"kind": "pixels"}}, None),  # nobody mistakes it for one of these
     ],
 )
-def test_the_nearest_dataset_tells_what_changed(tmp_path: Path, wanted: dict, told: str) -> None:
+def test_the_nearest_dataset_tells_what_changed(
+    tmp_path: Path, wanted: dict, told: str | None
+) -> None:
     put(tmp_path, "a", json.dumps(BASE | {"splits": {}}))
     put(tmp_path, "b", json.dumps(BASE | {"features": {"kind": "x", "n_mels": 80}}))
     put(tmp_path, "broken", "{")
@@ -49,9 +51,11 @@ def test_the_nearest_dataset_tells_what_changed(tmp_path: Path, wanted: dict, to
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     put(tmp_path, "a", json.dumps(BASE))
-    told = differences(BASE | {"features": {f"p{i}": i for i in range(9)}}, tmp_path)
+    told = differences(
+        BASE | {"features": {"kind": "mfcc"} | {f"p{i}": i for i in range(9)}}, tmp_path
+    )
     assert told is not None
-    assert told.endswith("; and 6 more")
+    assert told.endswith("; and 5 more")
 
 
 def test_without_a_dataset_there_is_nothing_to_tell(tmp_path: Path) -> None:
@@ -68,5 +72,15 @@ def test_a_run_that_misses_says_why(ask_digits: Ask, caplog: pytest.LogCaptureFi
         assert not caplog.messages
         second = prepare_dataset(ask_digits(protocol="free", params="seed=7")).folder
     (told,) = caplog.messages
-    assert told.startswith(f"building {second.name} anew: against {first.name}: ")
+    assert told.startswith(f"{second.name} is a new dataset; {first.name} has another fingerprint:")
     assert "protocol.params.seed is 7, not " in told
+
+
+def test_a_dataset_with_a_lost_shard_says_so(
+    ask_digits: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = prepare_dataset(ask_digits()).folder
+    next(folder.glob("train-*.arrow")).unlink()
+    with caplog.at_level(logging.INFO, "pipeline"):
+        prepare_dataset(ask_digits())
+    assert caplog.messages == [f"{folder}: shards are missing or damaged; building those again"]

@@ -115,4 +115,4 @@ def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared]) -> None:
     *_, end = train(build["speech_commands"].folder, Settings(epochs=6))
     assert isinstance(end, Trained)
     assert end.test is not None
-    assert end.test > 0.35
+    assert end.test > 3 * end.chance

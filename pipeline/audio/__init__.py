@@ -90,7 +90,7 @@ def oddities(samples: Floats) -> list[str]:
         return [f"silent: its peak is {20 * math.log10(max(peak, 1e-10)):.0f} dB of full scale"]
     if peak < FULL_SCALE:
         return []
-    extremes = [extreme for extreme in (low, high) if abs(extreme) >= FULL_SCALE]
+    extremes = {extreme for extreme in (low, high) if abs(extreme) >= FULL_SCALE}
     cut = sum(int(np.count_nonzero(samples == extreme)) for extreme in extremes) / samples.size
     return [f"clipped: {cut:.1%} of its samples are at full scale"] if cut >= CLIPPED_SHARE else []
 

@@ -7,7 +7,9 @@ A command is one module with ``add(commands)`` and one line in ``COMMANDS``.
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     args = parser().parse_args(argv)
     try:
-        with _log_to_stderr():
+        with _log_to_stderr(), _termination_interrupts():
             code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -39,6 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Whoever ends us, a scheduler say, ends us as Ctrl-C does: workers go, and it is said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """``shardwell verify``: is a dataset still what was sealed?"""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 from pipeline.cli import text
@@ -16,22 +18,27 @@ def add(commands: Any) -> None:
         run,
     )
     parser.add_argument(
-        "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
+        "where", type=text.place, metavar="DIR", nargs="+", help="sealed datasets, or their URLs"
     )
     text.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify; exit 1 when something is wrong."""
-    import sys
+    """Verify one after the other; exit 1 when something is wrong."""
+    found = [_verified(where, args.json) for where in args.where]
+    if args.json:
+        text.print_json(found[0] if len(found) == 1 else found)
+    return 1 if any(one["problems"] for one in found) else 0
 
+
+def _verified(where: str | Path, as_json: bool) -> dict[str, Any]:
+    """What is to be said of one dataset; said unless it goes into JSON."""
     from tqdm import tqdm
 
     from pipeline.dataset import open_sealed, verify
     from pipeline.remote import is_url, open_remote, verify_remote
 
-    where = args.where
-    sealed = open_remote(where) if is_url(where) else open_sealed(where)
+    sealed = open_remote(where) if is_url(where) else open_sealed(Path(where))
     total = sum(shard.bytes for shards in sealed.splits.values() for shard in shards)
     with tqdm(
         total=total,
@@ -39,15 +46,16 @@ def run(args: argparse.Namespace) -> int:
         unit="B",
         unit_scale=True,
         leave=False,
-        disable=True if args.json else None,
+        disable=True if as_json else None,
     ) as bar:
-        problems = (verify_remote if is_url(where) else verify)(where, bar.update)
+        if is_url(where):
+            problems = verify_remote(where, bar.update)
+        else:
+            problems = verify(Path(where), bar.update)
     rows = {split: sealed.rows(split) for split in sealed.splits}
-    if args.json:
-        text.print_json({"path": str(where), "rows": rows, "problems": problems})
-    else:
+    if not as_json:
         for problem in problems:
             print(f"shardwell: {problem}", file=sys.stderr)
         if not problems:
             print(f"all is well: {text.splits(rows)}, {text.size(total)}")
-    return 1 if problems else 0
+    return {"path": str(where), "rows": rows, "problems": problems}

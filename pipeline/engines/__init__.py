@@ -6,12 +6,12 @@ function must be a module-level function or a ``functools.partial`` of one. What
 raises. A new engine is one function and one line in ``ENGINES``.
 """
 
-from pipeline.engines.contract import Engine, Probe, Run
+from pipeline.engines.contract import WORKER_NEVER_BEGAN, Engine, Probe, Run
 from pipeline.engines.dask_engine import dask
 from pipeline.engines.local import local
 from pipeline.engines.serial import serial
 
-__all__ = ["ENGINES", "WITH_ADDRESS", "Engine", "Probe", "Run"]
+__all__ = ["ENGINES", "WITH_ADDRESS", "WORKER_NEVER_BEGAN", "Engine", "Probe", "Run"]
 
 ENGINES: dict[str, Engine] = {"serial": serial, "local": local, "dask": dask}
 WITH_ADDRESS = ("dask",)  # engines whose workers may run already, and on other machines

@@ -22,6 +22,8 @@ from pipeline.engines.contract import (
 )
 from pipeline.errors import BuildError
 
+LONGEST_START = 5.0  # seconds that an interrupted run waits for its workers to have begun
+
 
 @contextlib.contextmanager
 def local(workers: int, preload: Sequence[str], address: str | None = None) -> Iterator[Run]:
@@ -38,12 +40,15 @@ def local(workers: int, preload: Sequence[str], address: str | None = None) -> I
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_worker_begins, initargs=(dict(os.environ),)
     )
+    begun: list[Future[int]] = []
     try:
         with without_interrupts():
             for _ in range(workers):  # a process is started per waiting task: start them all now
-                pool.submit(os.getpid)
+                begun.append(pool.submit(os.getpid))
         yield _runner(pool, workers)
     except BaseException:
+        # One that has not begun yet would complain of what is gone when it does.
+        wait(begun, timeout=LONGEST_START)
         # Whatever a worker has under way may be lost: it is written whole or not at all.
         for process in list((pool._processes or {}).values()):
             process.terminate()

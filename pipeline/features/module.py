@@ -69,6 +69,12 @@ class FeatureModule(nn.Module):
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """(batch, n) → (batch, frames, bins); see the class."""
         feature = self.feature
+        if not self.exportable and (samples.ndim != 2 or not samples.is_floating_point()):
+            kind = str(samples.dtype).removeprefix("torch.")
+            raise FeatureError(
+                f"{feature.kind}: expected samples (batch, n) of float32 in [-1, 1], "
+                f"got {tuple(samples.shape)} of {kind}"
+            )
         if isinstance(feature, Waveform):
             return samples
         frames, energies = self._frames(samples.to(self.real), feature.analysis)

@@ -14,6 +14,14 @@ from typing import Any
 
 from pipeline.errors import FeatureError, UsageError, unknown_name
 
+WRITTEN = {  # type → what a person writes
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "none",
+}
+
 
 def check_choices(value: Any, known: Mapping[str, Sequence[Any]]) -> None:
     """Raise FeatureError unless every named field holds one of its known values."""
@@ -88,11 +96,10 @@ def _value(text: str, hint: Any, where: str) -> Any:
     wanted = next(kind for kind in allowed if kind is not type(None))
     try:
         if wanted is bool:
-            return {"true": True, "false": False}[text]
+            return {"true": True, "false": False}[text.lower()]
         return wanted(text)
     except (ValueError, KeyError):
-        names = " or ".join("none" if k is type(None) else k.__name__ for k in allowed)
-        raise UsageError(f"{where}: expected {names}, got {text!r}") from None
+        raise UsageError(f"{where}: expected {_named(allowed)}, got {text!r}") from None
 
 
 def flat(value: Any) -> dict[str, Any]:
@@ -143,8 +150,12 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
                 return float(value)
         if int in allowed and isinstance(value, numbers.Integral):
             return int(value)
-    names = " or ".join("none" if k is type(None) else k.__name__ for k in allowed)
-    raise UsageError(f"{name}={value!r}: expected {names}")
+    raise UsageError(f"{name}={value!r}: expected {_named(allowed)}")
+
+
+def _named(kinds: tuple[Any, ...]) -> str:
+    """What a person is to write for values of these types."""
+    return " or ".join(WRITTEN[kind] for kind in kinds)
 
 
 def canonical(value: Any) -> Any:

@@ -15,7 +15,7 @@ from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
 from pipeline.loader.gather import Located, Numbers, Shards, UnmappedError, places_of
 from pipeline.records import ShardInfo
-from pipeline.shard import Shard, read_shard
+from pipeline.shard import REMEDY, Shard, read_shard
 
 Held = Callable[[ShardInfo], AbstractContextManager[Path]]
 
@@ -109,4 +109,4 @@ class Mapped:
 
 def _check(offsets: npt.NDArray[np.int32], values: int, path: str) -> None:
     if offsets[0] < 0 or offsets[-1] > values or (offsets[1:] < offsets[:-1]).any():
-        raise DatasetError(f"{path}: damaged offsets of its features; prepare the dataset again")
+        raise DatasetError(f"{path}: damaged offsets of its features; {REMEDY}")

@@ -57,9 +57,9 @@ class Batching:
     def __post_init__(self) -> None:
         for name in ("size", "max_frames", "window"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and (not isinstance(value, int) or value < 1):
                 shown = "batch_size" if name == "size" else name
-                raise UsageError(f"{shown}={value}: expected at least 1")
+                raise UsageError(f"{shown}={value!r}: expected a whole number, at least 1")
         if self.size is None and self.max_frames is None:
             raise UsageError("batch_size=None, max_frames=None: expected one of them, or both")
         if self.max_frames is not None and self.window is None:

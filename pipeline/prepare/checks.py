@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BuildError, OutputError
+from pipeline.manifest import NOISE
 from pipeline.plan import Plan
 from pipeline.prepare.request import Resolved
 
@@ -24,7 +25,16 @@ DISK_ERRORS = (
 
 
 def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
-    """Raise BuildError unless every split has the number of examples that was promised."""
+    """Raise BuildError unless every split has the number of examples that was promised.
+
+    A split that no promise names is told, too: its promise may have been lost.
+    """
+    for split in rows.keys() - resolved.promised.keys() - {NOISE}:
+        raise BuildError(
+            f"{resolved.recipe.name} {resolved.protocol.name}: {split} holds {rows[split]:,} "
+            f"examples, which the manifest promises nowhere; add {split} = {rows[split]} or "
+            f'"unpinned" to its splits'
+        )
     for split, promised in resolved.promised.items():
         found = rows.get(split, 0)
         if promised is not None and found != promised:

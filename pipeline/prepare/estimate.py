@@ -23,7 +23,7 @@ class Estimate:
 
     Attributes:
         rows: examples per split.
-        hours: of audio, reckoned from bytes as 16-bit mono at the dataset's rate.
+        hours: of audio, reckoned from bytes as 16-bit mono at the recordings' rate.
         shards: files to write.
         download: bytes still to be downloaded.
         inflated: bytes of plain copies of compressed sources still to be written.
@@ -91,7 +91,10 @@ def _from_manifest(resolved: Resolved, files: Mapping[str, Verified | None]) -> 
     counts = [n for n in rows.values() if n is not None]
     clips = sum(counts) if len(counts) == len(rows) else None
     samples = inflated // 2 if audio and inflated else None
-    hours = samples / audio.sample_rate / 3600 if audio and samples else None
+    recorded = resolved.recorded_rate
+    hours = samples / recorded / 3600 if recorded and samples else None
+    if audio and recorded and samples:
+        samples = samples * audio.sample_rate // recorded
     if audio and audio.n_samples and clips:
         samples = clips * audio.n_samples
     features = _feature_bytes(resolved, clips, samples)

@@ -1,4 +1,4 @@
-"""Why a dataset is built anew: what its declaration has that no sealed one beside it has."""
+"""Why no dataset was found: what its declaration has that the nearest one beside it has not."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,10 @@ SHOWN = 5  # differences
 
 
 def differences(declaration: Mapping[str, Any], beside: Path) -> str | None:
-    """What changed against the nearest dataset in ``beside``, in one line; None without any.
+    """What differs from the nearest dataset in ``beside``, in one line; None without any.
 
-    Nearest is the one with the fewest differing values, the first by name among equals.
+    Nearest is the one with the fewest differing values, the first by name among equals. Datasets of
+    another kind of feature, or of another protocol, are no near ones: nobody mistakes them.
     """
     wanted = dict(_leaves(json.loads(json.dumps(declaration)), ""))
     found = []
@@ -23,6 +24,8 @@ def differences(declaration: Mapping[str, Any], beside: Path) -> str | None:
             had = dict(_leaves({key: info[key] for key in declaration}, ""))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, or of another format: nothing to learn from it
+        if any(wanted.get(key) != had.get(key) for key in ("features.kind", "protocol.name")):
+            continue
         changed = sorted(k for k in wanted | had if wanted.get(k) != had.get(k))
         found.append((len(changed), path.parent.name, changed, had))
     if not found:
@@ -30,7 +33,7 @@ def differences(declaration: Mapping[str, Any], beside: Path) -> str | None:
     _, name, changed, had = min(found, key=lambda one: one[:2])
     parts = [f"{k} is {_shown(wanted, k)}, not {_shown(had, k)}" for k in changed[:SHOWN]]
     more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-    return f"against {name}: {'; '.join(parts + more)}"
+    return f"{name} has another fingerprint: {'; '.join(parts + more)}"
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

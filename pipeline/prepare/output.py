@@ -104,10 +104,13 @@ def prepared(output: Output, info: Mapping[str, Any], up_to_date: bool) -> Prepa
 
 
 def explain(declaration: Mapping[str, Any], output: Output) -> None:
-    """Log what changed against the nearest dataset in the same folder, if there is one."""
+    """Log why the dataset wasn't found where a person may have thought that it was there."""
+    if output.url is None and (output.folder / NAME).exists():
+        LOG.info("%s: shards are missing or damaged; building those again", output.folder)
+        return
     changed = None if output.url else differences(declaration, output.folder.parent)
     if changed:
-        LOG.info("building %s anew: %s", output.folder.name, changed)
+        LOG.info("%s is a new dataset; %s", output.folder.name, changed)
 
 
 def _is_own(name: str) -> bool:

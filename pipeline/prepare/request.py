@@ -80,6 +80,11 @@ class Resolved:
         """Role → source, as the protocol wants them."""
         return {role: self.manifest.sources[name] for role, name in self.protocol.sources.items()}
 
+    @property
+    def recorded_rate(self) -> int | None:
+        """The recordings' rate in Hz, which is the recipe's own."""
+        return self.recipe.audio.sample_rate if self.recipe.audio else None
+
     def given(self, source: Source) -> Path | None:
         """The file at hand that the request names for a source."""
         path = self.request.sources.get(source.name)
@@ -122,6 +127,12 @@ def resolve(request: Request) -> Resolved:
         raise UsageError(f"workers={request.workers}: expected 1 to {MOST_WORKERS}")
     if request.address is not None and request.engine not in WITH_ADDRESS:
         raise UsageError(f"--address is for --engine dask, got --engine {request.engine}")
+    if request.address is not None and "://" not in request.address:
+        raise UsageError(f"address {request.address!r}: expected one like tcp://host:8786")
+    if request.max_bad < 0:
+        raise UsageError(f"max_bad={request.max_bad}: expected 0 or more")
+    if str(request.out).startswith("memory://") and request.engine != "serial":
+        raise UsageError(f"{request.out}: is in this process alone; workers need another place")
     if request.address is not None and request.workers is not None:
         raise UsageError("--workers is for workers of this machine; those at --address are running")
     place = locate(request.recipe)
@@ -135,6 +146,13 @@ def resolve(request: Request) -> Resolved:
         if name not in manifest.sources:
             raise unknown_name(f"source of {manifest.name}", name, manifest.sources)
     protocol = manifest.protocol(request.protocol)
+    for name in request.sources:
+        if name not in protocol.sources.values():
+            raise UsageError(
+                f"source {name}: protocol {protocol.name} doesn't use it, but "
+                f"{', '.join(sorted(set(protocol.sources.values())))}; "
+                f"choose another of {', '.join(manifest.protocols)} with --protocol"
+            )
     params = dict(protocol.params) | _params(request.params, protocol)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
@@ -212,14 +230,14 @@ def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:
         return _like(own, text)
     except (ValueError, KeyError):
         raise UsageError(
-            f"parameter {key}: expected a {type(own).__name__} like {own!r}, got {text!r}"
+            f"parameter {key}: expected one like {str(own).lower()}, got {text!r}"
         ) from None
 
 
 def _like(own: Param, text: str) -> Param:
     """A text as a value of another value's type."""
     if isinstance(own, bool):
-        return {"true": True, "false": False}[text]
+        return {"true": True, "false": False}[text.lower()]
     if isinstance(own, list):
         kind = type(own[0]) if own else str
         return [kind(part) for part in text.split("+") if part]

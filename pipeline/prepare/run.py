@@ -1,6 +1,8 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
+import contextlib
 import inspect
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,8 @@ from tqdm import tqdm
 from pipeline.archive import Opened, open_source
 from pipeline.build import Job, build
 from pipeline.dataset import seal
-from pipeline.engines import ENGINES, WITH_ADDRESS
-from pipeline.errors import RecipeError, ShardwellError, unknown_name
+from pipeline.engines import ENGINES, WITH_ADDRESS, WORKER_NEVER_BEGAN
+from pipeline.errors import RecipeError, ShardwellError, UsageError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
 from pipeline.files import flush
 from pipeline.manifest import Source
@@ -54,6 +56,7 @@ def prepare_dataset(request: Request) -> Prepared:
     Raises:
         ShardwellError: see ``pipeline/errors.py``; what was finished before stays for the next run.
     """
+    _check_process()
     resolved = resolve(request)
     with disk_errors_in_one_line():
         files = generated_files(resolved)
@@ -75,6 +78,15 @@ def prepare_dataset(request: Request) -> Prepared:
             unseal(output)  # its shards are damaged: build them again
             files |= _outside_files(resolved, skip=files)
             return _build(resolved, declaration, output, files)
+
+
+def _check_process() -> None:
+    """Raise UsageError in a worker that runs its driver's script once more, and would wait for it.
+
+    So it goes where the script's own work is not under ``if __name__ == "__main__":``.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(WORKER_NEVER_BEGAN)
 
 
 def generated_files(resolved: Resolved) -> dict[str, Verified]:
@@ -132,7 +144,12 @@ def _build(
         opened = open_all(resolved, files)
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
-        plan = make_plan(resolved, opened, folder / PLAN_NAME)
+        try:
+            plan = make_plan(resolved, opened, folder / PLAN_NAME)
+        except ShardwellError:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+            raise
         job = Job(
             folder=folder.resolve(),
             plan=plan.path.resolve(),
@@ -202,7 +219,8 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
     if recipe.noise and resolved.with_noise:
         cut = partial(recipe.noise, corpus, audio.duration if audio else None)
         examples = chain(examples, _examples(recipe.name, cut))
-    plan = write_plan(path, examples, recipe.labels, resolved.feature, audio)
+    rate = resolved.recorded_rate
+    plan = write_plan(path, examples, recipe.labels, resolved.feature, audio, rate)
     check_promises(resolved, plan.rows)
     return plan
 
