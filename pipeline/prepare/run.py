@@ -229,6 +229,7 @@ def _seal(
         "corpus": {
             "title": resolved.manifest.title,
             "licence": resolved.manifest.licence,
+            "redistribution": resolved.manifest.redistribution,
             "homepage": resolved.manifest.homepage,
             "citation": resolved.manifest.citation,
             "languages": list(resolved.manifest.languages),
