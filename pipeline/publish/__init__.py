@@ -1,0 +1,1 @@
+"""Sealed dataset → Parquet, WebDataset or text, card, Hub; and back (``pull``)."""
