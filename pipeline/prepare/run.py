@@ -233,6 +233,7 @@ def _seal(
             "homepage": resolved.manifest.homepage,
             "citation": resolved.manifest.citation,
             "languages": list(resolved.manifest.languages),
+            "protocol": resolved.protocol.about,
         },
     }
     info = seal(declaration, resolved.columns, plan.classes, sidecars, extra)

@@ -70,7 +70,7 @@ def hf_features(sealed: Sealed) -> Any:
     elif isinstance(feature, Tokens):
         kind = datasets.List(datasets.Value(feature.dtype))
     else:
-        kind = datasets.Array2D((None, feature.bins), feature.dtype)
+        kind = datasets.Array2D((None, sealed.columns.shape[1]), feature.dtype)
     lengths = {LENGTHS[name]: datasets.Value("int32")} if name in LENGTHS else {}
     return datasets.Features(label_features(sealed) | {name: kind} | lengths)
 
@@ -105,7 +105,7 @@ def encode(rows: Rows, sealed: Sealed) -> dict[str, pa.Array]:
     else:
         values = numbers(rows.values.reshape(-1), sealed.columns.dtype)
         if rows.values.ndim > 1:
-            values = lists([sealed.feature.bins] * int(lengths.sum()), values)
+            values = lists([rows.values.shape[1]] * len(rows.values), values)
         columns[name] = lists(lengths.tolist(), values)
     return columns | ({LENGTHS[name]: numbers(lengths, "int32")} if name in LENGTHS else {})
 

@@ -70,7 +70,7 @@ def tar_features(sealed: Sealed) -> Any:
     elif len(sealed.columns.shape) == 1:
         kinds["npy"] = datasets.List(datasets.Value(dtype))
     else:
-        kinds["npy"] = datasets.Array2D((None, sealed.feature.bins), dtype)
+        kinds["npy"] = datasets.Array2D((None, sealed.columns.shape[1]), dtype)
     labels = {"key": datasets.Value("string")}
     for name, kind in sealed.columns.labels.items():
         labels[name] = datasets.Value(VALUES.get(kind, "string"))
