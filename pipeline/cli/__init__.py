@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import export, prepare, show, train, verify
+from pipeline.cli import export, prepare, publish, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
 
 COMMANDS = (
@@ -21,6 +21,8 @@ COMMANDS = (
     prepare.add,
     verify.add,
     train.add,
+    publish.add_publish,
+    publish.add_pull,
     export.add,
 )
 EXAMPLE = """\

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; the files written and their sizes."""
-    from pipeline.publish.export import export
+    from pipeline.publish import export
     from pipeline.publish.folder import files_of
 
     with text.byte_bar("exporting", args.json) as bar:
