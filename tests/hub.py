@@ -43,7 +43,8 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: Mapping[str, File], branch: str) -> str:
-        oid = hashlib.sha1(f"{len(self.commits)} {sorted(files)}".encode()).hexdigest()
+        told = [len(self.commits), *sorted((path, file.oid) for path, file in files.items())]
+        oid = hashlib.sha1(repr(told).encode()).hexdigest()
         self.commits.append((oid, dict(files)))
         self.branches[branch] = oid
         return oid
@@ -200,12 +201,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name = f"{asked['organization'] or user}/{asked['name']}"
         if user is None or name.partition("/")[0] != user:
             raise _RefusedError(403, f"You don't have the rights to create a dataset under {name}")
+        url = {"url": f"{self.server.endpoint}/datasets/{name}"}
         if name in self.server.repos:
-            raise _RefusedError(409, "You already created this dataset repo")
+            self._json({"error": "You already created this repo"} | url, 409)
+            return
         repo = Repo(asked["type"], asked.get("visibility") == "private")
         repo.commit({".gitattributes": self.server.file(b"*.parquet filter=lfs\n", False)}, "main")
         self.server.repos[name] = repo
-        self._json({"url": f"{self.server.endpoint}/datasets/{name}"})
+        self._json(url)
 
     def _yaml(self, body: bytes) -> None:
         self._json({"errors": [], "warnings": []})
