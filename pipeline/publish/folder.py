@@ -8,26 +8,23 @@
 holds the format and, per shard, its file's bytes and sha256 and the hash of its rows.
 """
 
-import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import NAME, Sealed, open_sealed, verify
+from pipeline.dataset import NAME, open_sealed, verify
 from pipeline.errors import DatasetError, UsageError, unknown_name
 from pipeline.files import sha256_of, write_json, written
 from pipeline.publish.card import card
 from pipeline.publish.config import Config, data_file
 from pipeline.publish.features import check_names, hf_features
-from pipeline.publish.parquet import read_parquet, write_parquet
+from pipeline.publish.parquet import write_parquet
 from pipeline.publish.pictures import picture
 from pipeline.publish.rows import content_of, pieces
-from pipeline.publish.webdataset import tar_features, write_webdataset
+from pipeline.publish.webdataset import write_webdataset
 from pipeline.records import ShardInfo
 from pipeline.shard import read_shard
 
@@ -122,67 +119,3 @@ def files_of(folder: Path) -> dict[str, int]:
     return dict(
         sorted((n, s) for n, s in names.items() if not n.rpartition("/")[2].startswith("."))
     )
-
-
-def check_folder(folder: Path, configs: Sequence[Config], form: str, tick: Tick) -> None:
-    """Prove that a folder holds its datasets, for us and for ``load_dataset``; ticks by bytes.
-
-    Raises:
-        DatasetError: a file of it differs from its shard, or ``datasets`` can't load it.
-    """
-    for config in configs:
-        info = json.loads((folder / config.name / NAME).read_text(encoding="utf-8"))
-        files: Mapping[str, Any] = info["published"]["files"]
-        for shard in config.shards if form == "parquet" else ():
-            path = folder / data_file(config, shard, form)
-            if (
-                content_of(read_parquet(path, config.sealed, shard))
-                != files[shard.shard]["content"]
-            ):
-                raise DatasetError(f"{path}: not the rows of its shard")
-            tick(shard.bytes)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".loaded-") as cache:
-        for config in configs:
-            _check_load(folder, config, form, Path(cache))
-
-
-def _check_load(folder: Path, config: Config, form: str, cache: Path) -> None:
-    """``load_dataset`` of the folder must give the features, and every key in its order."""
-    import datasets
-
-    wanted = hf_features(config.sealed) if form == "parquet" else tar_features(config.sealed)
-    shown = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        loaded = datasets.load_dataset(str(folder), config.name, cache_dir=str(cache))
-    except Exception as error:  # whatever the library may raise
-        said = " ".join(str(error).split())
-        raise DatasetError(f"{folder}: load_dataset fails for {config.name}: {said}") from error
-    finally:
-        if not shown:
-            datasets.enable_progress_bars()
-    if set(loaded) != set(config.splits):
-        raise DatasetError(f"{folder}: expected the splits {config.splits}, loaded {list(loaded)}")
-    for split, rows in loaded.items():
-        if rows.features != wanted:
-            raise DatasetError(f"{folder}: {config.name}: loaded as {rows.features}")
-        columns = (
-            batch["key"] if form == "parquet" else [row["key"] for row in batch["json"]]
-            for batch in _batches(rows, form)
-        )
-        keys = [key for column in columns for key in column]
-        if keys != list(_keys(config.sealed, config.sealed.splits[split])):
-            raise DatasetError(f"{folder}: {config.name}/{split}: loaded other rows than it has")
-    shutil.rmtree(cache, ignore_errors=True)
-
-
-def _batches(rows: Any, form: str) -> Iterator[Any]:
-    keys = rows.select_columns(["key" if form == "parquet" else "json"])
-    return (keys[first : first + 1000] for first in range(0, len(keys), 1000))
-
-
-def _keys(sealed: Sealed, shards: Sequence[ShardInfo]) -> Iterator[str]:
-    for info in shards:
-        yield from read_shard(
-            sealed.folder / f"{info.shard}.arrow", sealed.columns
-        ).keys.to_pylist()

@@ -74,7 +74,7 @@ def read_parquet(file: Any, sealed: Sealed, info: ShardInfo) -> Iterator[Rows]:
             _check_rows(parquet.metadata, info)
             for number in range(parquet.num_row_groups):
                 table = parquet.read_row_group(number)
-                columns = {name: _storage(table.column(name)) for name in types}
+                columns = {name: storage(table.column(name)) for name in types}
                 yield decode(columns, sealed, info.bytes)
     except DatasetError as error:
         raise DatasetError(f"{info.shard}.parquet: {error}") from None
@@ -83,9 +83,9 @@ def read_parquet(file: Any, sealed: Sealed, info: ShardInfo) -> Iterator[Rows]:
         raise DatasetError(f"{info.shard}.parquet: not readable as Parquet: {reason}") from None
 
 
-def _storage(column: pa.ChunkedArray) -> pa.Array:
+def storage(column: Any) -> pa.Array:
     """A column in one piece, without the extension type that ``datasets`` gives it."""
-    held = column.combine_chunks()
+    held = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(held, pa.ChunkedArray):
         held = held.chunk(0) if held.num_chunks else pa.array([], held.type)
     return held.storage if isinstance(held, pa.ExtensionArray) else held

@@ -50,7 +50,9 @@ def published(api: "HfApi", place: Place) -> Published:
     info = api.dataset_info(place.repository, revision=place.revision)
     commit, ending = str(info.sha), f"/{NAME}"
     if not COMMIT.fullmatch(commit):  # the client makes a path of it
-        raise DatasetError(f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}")
+        raise DatasetError(
+            f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}"
+        )
     paths = [file.rfilename for file in info.siblings or ()]
     configs = [p.removesuffix(ending) for p in paths if p.endswith(ending) and p.count("/") == 1]
     name = _chosen(place, [config for config in configs if CONFIG_NAME.fullmatch(config)])

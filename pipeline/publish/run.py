@@ -13,10 +13,10 @@ from pipeline.publish.folder import (
     Tick,
     build_folder,
     check_datasets,
-    check_folder,
     configs_of,
     files_of,
 )
+from pipeline.publish.proof import check_folder
 from pipeline.publish.upload import Target, Uploaded, open_repository, upload
 
 
