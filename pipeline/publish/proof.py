@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.dataset import NAME
 from pipeline.errors import DatasetError
 from pipeline.publish.config import Config
@@ -70,35 +72,51 @@ def _check_features(folder: Path, rows: Any, wanted: Any) -> None:
 
 
 def _check_parquet(folder: Path, config: Config, loaded: Mapping[str, Any], tick: Tick) -> None:
+    sealed = config.sealed
     files = json.loads((folder / NAME).read_text(encoding="utf-8"))["published"]["files"]
     for split, rows in loaded.items():
-        _check_features(folder, rows, hf_features(config.sealed))
-        first, table = 0, rows.data.table
-        for info in config.sealed.splits[split]:
-            content = _content(table.slice(first, info.rows), config, info)
-            if content != files[info.shard]["content"]:
+        _check_features(folder, rows, hf_features(sealed))
+        for info, batches in _by_shard(rows, sealed.splits[split]):
+            content = Content()
+            for batch in batches:
+                columns = {name: storage(batch.column(name)) for name in stored_types(sealed)}
+                content.add(decode(columns, sealed, info.bytes))
+            if content.sha256() != files[info.shard]["content"]:
                 raise DatasetError(f"{folder}: {info.shard}: loaded other rows than its shard's")
-            first += info.rows
             tick(info.bytes)
-
-
-def _content(table: Any, config: Config, info: ShardInfo) -> str:
-    content, sealed = Content(), config.sealed
-    for batch in table.to_batches():
-        columns = {name: storage(batch.column(name)) for name in stored_types(sealed)}
-        content.add(decode(columns, sealed, info.bytes))
-    return content.sha256()
 
 
 def _check_keys(folder: Path, config: Config, loaded: Mapping[str, Any], tick: Tick) -> None:
     sealed = config.sealed
     for split, rows in loaded.items():
         _check_features(folder, rows, tar_features(sealed))
-        said, first = rows.data.column("json"), 0
-        for info in sealed.splits[split]:
+        for info, batches in _by_shard(rows, sealed.splits[split]):
             shard = read_shard(sealed.folder / f"{info.shard}.arrow", sealed.columns)
-            found = said.slice(first, info.rows).to_pylist()
-            if [row["key"] for row in found] != shard.keys.to_pylist():
+            found = [key for b in batches for key in b.column("json").field("key").to_pylist()]
+            if found != shard.keys.to_pylist():
                 raise DatasetError(f"{folder}: {info.shard}: loaded other rows than its shard's")
-            first += info.rows
             tick(info.bytes)
+
+
+def _by_shard(
+    rows: Any, infos: Sequence[ShardInfo]
+) -> Iterator[tuple[ShardInfo, Iterator[pa.RecordBatch]]]:
+    """What was loaded as each shard's batches, which must be taken before the next shard's."""
+    batches, rest = _batches(rows), None
+
+    def taken(wanted: int) -> Iterator[pa.RecordBatch]:
+        nonlocal rest
+        while wanted and (batch := rest or next(batches, None)) is not None:
+            rest = batch.slice(wanted) if len(batch) > wanted else None
+            wanted -= min(len(batch), wanted)
+            yield batch.slice(0, len(batch) - len(rest or ()))
+
+    for info in infos:
+        yield info, taken(info.rows)
+
+
+def _batches(rows: Any) -> Iterator[pa.RecordBatch]:
+    """The files that ``datasets`` made, read: its own map of them would fill the memory."""
+    for file in rows.cache_files:
+        with pa.OSFile(file["filename"]) as opened, pa.ipc.open_stream(opened) as stream:
+            yield from stream
