@@ -428,9 +428,9 @@ WRONG = {
     "no token": ("me/x", None, "no token; log in with: hf auth login, or set HF_TOKEN"),
     "wrong token": ("me/x", "hf_wrong0123456789", "it doesn't know this token"),
     "broken token": ("me/x", "hf_wrong\t0123456789", "the token holds blanks"),
-    "no right": ("other/x", TOKEN, "this token may not do that there"),
-    "reader": ("me/x", READER, "this token may not do that there"),
-    "model": ("me/model", TOKEN, "no such dataset, or it is private and not yours"),
+    "no right": ("other/x", TOKEN, "this token may write to me, not to other"),
+    "reader": ("you/x", READER, "this token may only read; take one that may write"),
+    "model": ("me/model", TOKEN, "the name is taken by what is no dataset; take another"),
     "not ours": ("me/own", TOKEN, r"files that shardwell has not published (data.csv)"),
 }
 
@@ -464,7 +464,15 @@ def test_what_is_wrong_here_is_one_line(client: Client, ask_digits: Ask, tmp_pat
     path = folder / "train-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[::-1])
     assert "expected sha256" in only_line(client.publish(folder, "me/y"))
-    assert published_files(client.hub, "me/y") == set()
+    assert "me/y" not in client.hub.repos
+
+
+@slow
+def test_a_hub_that_refuses_to_make_it(client: Client, digits_dataset: Path) -> None:
+    client.hub.faults = [(r"POST /api/repos/create", 403)]
+    told = only_line(client.publish(digits_dataset, "me/x"))
+    assert "this token may not do that there" in told
+    assert not client.hub.repos
 
 
 @slow
@@ -559,6 +567,10 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
     "classes": (
         lambda hub: tampered(hub, lambda i: i["classes"].update(sum=["0"])),
         "label sum: expected classes 0 to 0",
+    ),
+    "labels": (
+        lambda hub: tampered(hub, lambda i: i["classes"].update(evil=["0"])),
+        "damaged: classes of labels that it has not",
     ),
     "width": (
         lambda hub: tampered(hub, lambda i: i["columns"].update(shape=[7])),

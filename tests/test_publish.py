@@ -422,6 +422,11 @@ def test_configs_must_have_names_of_their_own(
         configs_of([kinds["log_mel"].folder] * 2, names, splits)
 
 
+def test_a_repository_has_one_corpus(kinds: dict[str, Sealed], digits_dataset: Path) -> None:
+    with pytest.raises(UsageError, match="digit_sum and mini are several corpora"):
+        configs_of([kinds["log_mel"].folder, digits_dataset])
+
+
 def test_a_damaged_dataset_is_not_published(tmp_path: Path) -> None:
     sealed = next(every_kind(tmp_path))
     path = sealed.folder / f"{shards(sealed)[0].shard}.arrow"

@@ -19,7 +19,7 @@ SIZES = (
     (10_000_000, "1M<n<10M"),
 )
 LICENCES = {"cc by 4.0": "cc-by-4.0", "cc0-1.0": "cc0-1.0", "cc by-sa 3.0": "cc-by-sa-3.0"}
-SHOWN = 20  # findings and classes that are listed
+SHOWN, CLASSES = 20, 200  # findings and classes that are listed
 
 
 def card(repository: str, configs: Sequence[Config], form: str) -> str:
@@ -151,8 +151,8 @@ def _labels(found: Summary) -> str:
     parts = []
     for name, counts in found.classes.items():
         rows = [(cls, *(f"{n:,}" for n in numbers)) for cls, numbers in counts.items()]
-        head = f"Label `{name}`, {len(rows)} classes:\n\n"
-        parts.append(head + _table(("class", *found.lengths), rows))
+        head = f"Label `{name}`, {len(rows):,} classes:\n\n"
+        parts.append(head + _table(("class", *found.lengths), rows[:CLASSES]))
     return "\n".join(parts)
 
 

@@ -38,16 +38,19 @@ def client(endpoint: str | None) -> "HfApi":
     return HfApi(endpoint=endpoint, library_name="shardwell")
 
 
-def signed_in(api: "HfApi") -> str:
-    """The name of the token's user.
-
-    Raises:
-        RemoteError: there is no token, or the Hub doesn't know it.
-    """
+def check_writer(api: "HfApi", repository: str) -> None:
+    """Raise RemoteError unless the token's user, or an organisation of theirs, has that name."""
+    where, owner = f"{api.endpoint}/datasets/{repository}", repository.partition("/")[0]
     if _token() is None:
-        raise RemoteError(f"{api.endpoint}: no token; {LOGIN}")
-    with hub_errors(api.endpoint):
-        return str(api.whoami()["name"])
+        raise RemoteError(f"{where}: no token; {LOGIN}")
+    with hub_errors(where):
+        told = api.whoami()
+    names = [told["name"], *(org["name"] for org in told.get("orgs", []))]
+    if owner not in names:
+        raise RemoteError(f"{where}: this token may write to {', '.join(names)}, not to {owner}")
+    role = told.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise RemoteError(f"{where}: this token may only read; take one that may write")
 
 
 @contextmanager

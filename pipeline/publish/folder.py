@@ -41,7 +41,7 @@ def configs_of(
 
     Raises:
         DatasetError: a folder is no sealed dataset.
-        UsageError: two configs of one name, a name that is none, an unknown split.
+        UsageError: several corpora, two configs of one name, a name that is none, an unknown split.
     """
     if names and len(names) != len(folders):
         raise UsageError(f"{len(names)} names of configs for {len(folders)} datasets")
@@ -62,6 +62,12 @@ def configs_of(
                 raise unknown_name(f"split of {folder}", split, sealed.splits)
         chosen = tuple(split for split in sealed.splits if not splits or split in splits)
         found[name] = Config(name, sealed, chosen)
+    corpora = {config.sealed.info["recipe"].get("name") for config in found.values()}
+    if len(corpora) > 1:
+        raise UsageError(
+            f"{' and '.join(sorted(map(str, corpora)))} are several corpora: "
+            "each has a licence and a page of its own, publish one at a time"
+        )
     return list(found.values())
 
 

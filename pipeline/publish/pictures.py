@@ -53,7 +53,8 @@ def _chosen(shard: Shard, target: str | None) -> Sequence[int]:
 def _fitted(image: Array) -> Array:
     """A picture of ``HEIGHT`` × ``WIDTH`` by its nearest values; grey images keep their shape."""
     height, width = image.shape
-    wide = WIDTH if image.dtype != np.uint8 else HEIGHT * width // height or 1
+    own = min(max(HEIGHT * width // height, 1), 4 * WIDTH)
+    wide = own if image.dtype == np.uint8 else WIDTH
     rows = np.arange(HEIGHT) * height // HEIGHT
     fitted: Array = image[rows][:, np.arange(wide) * width // wide]
     return fitted

@@ -63,6 +63,9 @@ def published(api: "HfApi", place: Place) -> Published:
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{where}: not readable as JSON: {error}") from None
     sealed = parse(Path(name), values, where)
+    named = {label for label, kind in sealed.columns.labels.items() if kind == "class"}
+    if set(sealed.classes) != named:
+        raise DatasetError(f"{where}: damaged: classes of labels that it has not")
     config = Config(name, sealed, tuple(sealed.splits))
     return Published(place, commit, config, _files(values, config, where), data)
 

@@ -17,7 +17,7 @@ from pipeline.publish.folder import (
     files_of,
 )
 from pipeline.publish.proof import check_folder
-from pipeline.publish.upload import Target, Uploaded, open_repository, upload
+from pipeline.publish.upload import Target, Uploaded, check_target, upload
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def publish(
         if not allowed and not wanted.may_redistribute:
             raise UsageError(_refusal(configs))
         api = client(wanted.endpoint)
-        open_repository(api, wanted.target, licences)
+        check_target(api, wanted.target, licences)
     check_datasets(configs, tick)
     repository = wanted.target.repository
     folder = wanted.cache.expanduser() / "publish" / repository.replace("/", "--")

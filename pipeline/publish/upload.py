@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME
-from pipeline.errors import OutputError, UsageError
-from pipeline.publish.client import hub_errors, signed_in, status_of
+from pipeline.errors import OutputError, RemoteError, UsageError
+from pipeline.publish.client import check_writer, hub_errors, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -45,30 +45,51 @@ class Uploaded:
     changed: bool
 
 
-def open_repository(api: "HfApi", target: Target, configs: Collection[str]) -> None:
-    """Make the repository, or see that it may be published to, before any work is done.
+def check_target(api: "HfApi", target: Target, configs: Collection[str]) -> None:
+    """See that the folder may go there, as far as that can be seen without changing anything.
 
     Raises:
-        RemoteError: no token, no right, no Hub.
-        OutputError: it holds files that shardwell has not published.
+        RemoteError: no token, one that may only read, another's name, no Hub.
+        OutputError: the repository holds files that shardwell has not published.
         UsageError: it holds configs beside ours.
     """
-    signed_in(api)
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    check_writer(api, target.repository)
+    with hub_errors(_url(api, target)):
+        try:
+            there = _there(api, target)[1]
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return  # to be made
+        _check_others(target.repository, there, configs)
+
+
+def _open_repository(api: "HfApi", target: Target) -> None:
+    """Make the repository and the branch where they are missing, and hide them where asked to."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
     name = target.repository
-    with hub_errors(f"{api.endpoint}/datasets/{name}"):
-        api.create_repo(name, repo_type=KIND, private=target.private or None, exist_ok=True)
+    api.create_repo(name, repo_type=KIND, private=target.private or None, exist_ok=True)
+    try:
         info = api.dataset_info(name)
-        if target.private and not info.private:
-            api.update_repo_settings(name, repo_type=KIND, private=True)
-        if target.gated and not info.gated:
-            api.update_repo_settings(name, repo_type=KIND, gated="auto")
-        if target.revision != "main":
-            api.create_branch(name, branch=target.revision, repo_type=KIND, exist_ok=True)
-        _check_others(name, _there(api, target)[1], configs)
+    except RepositoryNotFoundError:
+        raise RemoteError(
+            f"{_url(api, target)}: the name is taken by what is no dataset; take another"
+        ) from None
+    if target.private and not info.private:
+        api.update_repo_settings(name, repo_type=KIND, private=True)
+    if target.gated and not info.gated:
+        api.update_repo_settings(name, repo_type=KIND, gated="auto")
+    if target.revision != "main":
+        api.create_branch(name, branch=target.revision, repo_type=KIND, exist_ok=True)
+
+
+def _url(api: "HfApi", target: Target) -> str:
+    return f"{api.endpoint}/datasets/{target.repository}"
 
 
 def upload(api: "HfApi", target: Target, folder: Path, files: Iterable[str]) -> Uploaded:
-    """Commit a folder's files to a repository; what its configs had before and lack now goes.
+    """Commit a folder's files to a repository, made if need be; what its configs lack now goes.
 
     The files are sent first and nobody sees them; the commit is one request that is checked
     against the state that we saw. What the Hub has is not sent again, and nothing new is no commit.
@@ -78,8 +99,8 @@ def upload(api: "HfApi", target: Target, folder: Path, files: Iterable[str]) -> 
         UsageError: the tag names another commit.
     """
     names = list(files)
-    url = f"{api.endpoint}/datasets/{target.repository}"
-    with hub_errors(url):
+    with hub_errors(_url(api, target)):
+        _open_repository(api, target)
         before, _ = _there(api, target)
         for wait in (*WAITS, None):
             head, there = _there(api, target)  # a commit whose answer was lost may be there
@@ -93,7 +114,7 @@ def upload(api: "HfApi", target: Target, folder: Path, files: Iterable[str]) -> 
                 time.sleep(wait)
         if target.tag:
             _tag(api, target, commit)
-    return Uploaded(url, commit, commit != before)
+    return Uploaded(_url(api, target), commit, commit != before)
 
 
 def _commit(
