@@ -105,8 +105,8 @@ def encode(rows: Rows, sealed: Sealed) -> dict[str, pa.Array]:
     else:
         values = numbers(rows.values.reshape(-1), sealed.columns.dtype)
         if rows.values.ndim > 1:
-            values = lists([rows.values.shape[1]] * len(rows.values), values)
-        columns[name] = lists(lengths.tolist(), values)
+            values = lists(np.full(len(rows.values), rows.values.shape[1]), values)
+        columns[name] = lists(lengths, values)
     return columns | ({LENGTHS[name]: numbers(lengths, "int32")} if name in LENGTHS else {})
 
 
