@@ -64,7 +64,9 @@ class Hub(http.server.ThreadingHTTPServer):
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, range
-        self.faults: list[tuple[str, int]] = []  # pattern of "METHOD path", status; 0 cuts the line
+        # Pattern of "METHOD path", status; 0 cuts the line, -1 says nothing until ``go_on``.
+        self.faults: list[tuple[str, int]] = []
+        self.silent, self.go_on = threading.Event(), threading.Event()
         self.lock = threading.RLock()
 
     @property
@@ -103,6 +105,7 @@ def running_hub() -> Iterator[Hub]:
         try:
             yield hub
         finally:
+            hub.go_on.set()
             hub.shutdown()
             thread.join()
 
@@ -129,9 +132,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append((self.command, path, self.headers["Range"]))
             fault = self._fault(f"{self.command} {path}")
-        if fault == 0:
+        if fault == -1:
+            self.server.silent.set()
+            self.server.go_on.wait(60)
+        if fault in (0, -1):
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
             return
         try:
             if fault:

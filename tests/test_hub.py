@@ -33,7 +33,7 @@ class Client:
     def __init__(self, hub: Hub, home: Path) -> None:
         self.hub, self.home = hub, home
 
-    def run(self, *command: str, token: str | None = TOKEN, **environment: str) -> Done:
+    def environment(self, token: str | None, **more: str) -> dict[str, str]:
         own = {
             "HF_HOME": str(self.home / "hf"),
             "HF_ENDPOINT": self.hub.endpoint,
@@ -43,10 +43,12 @@ class Client:
             "HOME": str(self.home),
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-        given = {"HF_TOKEN": token} if token else {}
+        return inherited | own | ({"HF_TOKEN": token} if token else {}) | more
+
+    def run(self, *command: str, token: str | None = TOKEN, **environment: str) -> Done:
         return subprocess.run(
             [sys.executable, *command],
-            env=inherited | own | given | environment,
+            env=self.environment(token, **environment),
             capture_output=True,
             text=True,
             check=False,
@@ -378,6 +380,20 @@ def test_an_upload_that_is_cut_off_is_resumed(client: Client, digits_dataset: Pa
     ok(client.publish(digits_dataset, "me/data"))
     assert 1 <= hub.count("PUT /lfs") < 3
     assert len(published_files(hub, "me/data")) == 5
+
+
+@slow
+def test_a_publish_that_is_killed_is_resumed(client: Client, digits_dataset: Path) -> None:
+    hub = client.hub
+    hub.faults = [(r"PUT /lfs", -1)]
+    command = [sys.executable, "-m", "pipeline", "publish", str(digits_dataset), "me/data"]
+    with subprocess.Popen(command, env=client.environment(TOKEN)) as process:
+        assert hub.silent.wait(60)
+        process.kill()
+    assert published_files(hub, "me/data") == set()
+    assert "published" in ok(client.publish(digits_dataset, "me/data")).stdout
+    assert len(published_files(hub, "me/data")) == 5
+    assert not list((client.home / ".cache" / "shardwell" / "publish").glob("[!.]*"))
 
 
 @slow

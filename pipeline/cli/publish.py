@@ -122,7 +122,7 @@ def _publication(args: argparse.Namespace) -> "Publication":
         form=args.format,
         endpoint=args.endpoint,
         may_redistribute=args.i_may_redistribute,
-        cache=text.folder(str(args.cache)),
+        cache=args.cache,
     )
 
 
