@@ -394,7 +394,7 @@ def test_the_snippets_run(
     kinds: dict[str, Sealed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    for name in ("log_mel", "pixels", "tokens"):
+    for name in ("log_mel", "pixels", "tokens", "floats"):
         out = tmp_path / name
         export(kinds[name].folder, "parquet", out, (), lambda done: None)
         page = (out / "README.md").read_text()

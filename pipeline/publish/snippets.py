@@ -13,11 +13,12 @@ def snippets(repository: str, configs: Sequence[Config], form: str) -> Iterator[
     yield "## Load it\n"
     config = configs[0]
     named = f', "{config.name}"' if len(configs) > 1 else ""
+    load = f'from datasets import load_dataset\n\ndata = load_dataset("{repository}"{named})\n'
     if form == "webdataset":
+        yield _code(f'{load}data["{config.splits[0]}"][0]["json"]')
         yield _code(_with_webdataset(config))
         return
-    load = f'data = load_dataset("{repository}"{named})'
-    yield _code(f"from datasets import load_dataset\n\n{load}\n{_rows(config)}")
+    yield _code(load + _rows(config))
     if "/" in repository:
         at = f":{config.name}" if len(configs) > 1 else ""
         yield (
@@ -43,10 +44,10 @@ def _rows(config: Config) -> str:
     name, first = column_of(config.sealed), config.splits[0]
     if isinstance(config.sealed.feature, Waveform):
         return (
-            f'row = data["{first}"][0]  # row["audio"]["array"], with torchcodec; without it:\n\n'
-            "import io, soundfile\nfrom datasets import Audio\n\n"
-            f'data = data.cast_column("{name}", Audio(decode=False))\n'
-            f'samples, rate = soundfile.read(io.BytesIO(data["{first}"][0]["{name}"]["bytes"]))'
+            "\n# With torchcodec a row decodes itself; without it:\nimport io\n\nimport soundfile\n"
+            "from datasets import Audio\n\n"
+            f'row = data.cast_column("{name}", Audio(decode=False))["{first}"][0]\n'
+            f'samples, rate = soundfile.read(io.BytesIO(row["{name}"]["bytes"]))'
         )
     return f'rows = data.with_format("torch")["{first}"]\nrows[0]["{name}"]'
 
