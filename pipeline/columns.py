@@ -42,7 +42,7 @@ def with_nulls(array: pa.Array, missing: Sequence[bool]) -> pa.Array:
     )
 
 
-def lists(lengths: Sequence[int], values: pa.Array) -> pa.Array:
+def lists(lengths: Sequence[int] | Array, values: pa.Array) -> pa.Array:
     """Runs of ``values`` of the given lengths as an Arrow list array."""
     kind, offsets = pa.list_(values.type), pa.py_buffer(_offsets(lengths))
     return pa.Array.from_buffers(kind, len(lengths), [None, offsets], children=[values])
@@ -57,7 +57,7 @@ def view(array: pa.Array) -> Array:
     return np.frombuffer(data, kind, len(array), array.offset * kind.itemsize)
 
 
-def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int32]:
+def _offsets(lengths: Sequence[int] | Array) -> npt.NDArray[np.int32]:
     """Where each of consecutive runs begins, and the last ends: (len + 1,) int32."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -18,6 +18,7 @@ PROMISED = ("train", "validation", "test")
 NOISE = "noise"  # recordings to mix in, whose number no protocol promises
 SPLITS = (*PROMISED, NOISE)
 UNPINNED = "unpinned"
+REDISTRIBUTION = ("allowed", "forbidden", "unknown")
 Param = str | int | float | bool | list[Any]
 
 
@@ -56,11 +57,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One corpus: where it comes from, its licence, its protocols (the first is the default)."""
+    """One corpus: where it comes from, its licence, its protocols (the first is the default).
+
+    ``redistribution`` says whether the licence lets anyone pass the data on: allowed, forbidden or
+    unknown.
+    """
 
     name: str
     title: str
     licence: str
+    redistribution: str
     homepage: str
     citation: str
     languages: tuple[str, ...]
@@ -123,6 +129,7 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
     texts = {key: table[key].strip() for key in ("name", "title", "licence", "homepage")}
     return Manifest(
         **texts,
+        redistribution=table.get("redistribution", "unknown"),
         citation=table["citation"].strip(),
         languages=tuple(table.get("languages", ())),
         sources=sources,
@@ -167,6 +174,7 @@ URLS: Rule = (
     lambda v: _is_texts(v) and all(u.startswith(("https://", "http://")) for u in v),
     "a list of http(s) URLs",
 )
+MAY_PASS_ON: Rule = (lambda v: v in REDISTRIBUTION, f"one of {', '.join(REDISTRIBUTION)}")
 SHA256: Rule = (
     lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) is not None,
     "64 lower-case hex digits",
@@ -182,6 +190,7 @@ CORPUS_RULES = {
     "name": (lambda v: isinstance(v, str) and NAME.fullmatch(v) is not None, "a lower-case name"),
     "title": TEXT,
     "licence": TEXT,
+    "redistribution?": MAY_PASS_ON,
     "homepage": TEXT,
     "citation": TEXT,
     "languages?": TEXTS,

@@ -14,7 +14,7 @@ FLOORS = (
     {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
-    {"probe", "ship", "cache"},
+    {"probe", "ship", "cache", "publish"},
     {"prepare", "loader"},
     {"train"},
     {"cli"},

@@ -42,6 +42,7 @@ def test_a_good_manifest_becomes_values(tmp_path: Path) -> None:
     path.write_text(GOOD)
     manifest = load_manifest(path)
     assert manifest.sources["a"].bytes == 3
+    assert manifest.redistribution == "unknown"
     protocol = manifest.protocol(None)
     assert protocol.splits == {"train": 5, "test": None}
     assert protocol.params == {"n": 3, "words": ["yes"]}
@@ -66,6 +67,10 @@ def test_shipped_manifests_hold(path: Path) -> None:
         (('name = "x"', 'name = "X y"'), "name: expected a lower-case name, got 'X y'"),
         (('title = "X"', ""), "title: missing; expected a text"),
         (('licence = "CC0"', "licence = 3"), "licence: expected a text, got 3"),
+        (
+            ('licence = "CC0"', 'licence = "CC0"\nredistribution = "maybe"'),
+            "redistribution: expected one of allowed, forbidden, unknown, got 'maybe'",
+        ),
         (("bytes = 3", "bytes = -3"), "sources.a.bytes: expected a whole number of bytes, got -3"),
         (("bytes = 3", ""), "sources.a.bytes: missing; every file from outside is pinned"),
         (('sha256 = "ba', 'sha256 = "BA'), "sources.a.sha256: expected 64 lower-case hex digits"),

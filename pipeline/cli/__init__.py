@@ -13,10 +13,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import prepare, show, train, verify
+from pipeline.cli import export, prepare, publish, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
 
-COMMANDS = (show.add_list, show.add_info, show.add_features, prepare.add, verify.add, train.add)
+COMMANDS = (
+    show.add_list,
+    show.add_info,
+    show.add_features,
+    prepare.add,
+    verify.add,
+    train.add,
+    publish.add_publish,
+    publish.add_pull,
+    export.add,
+)
 EXAMPLE = """\
 example:
   shardwell prepare digit_sum"""

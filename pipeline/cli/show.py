@@ -78,6 +78,7 @@ def run_info(args: argparse.Namespace) -> int:
         return 0
     print(f"{manifest.name}: {manifest.title}")
     print(f"licence   {manifest.licence}")
+    print(f"pass on   {manifest.redistribution}")
     print(f"homepage  {manifest.homepage}")
     print(f"cite      {manifest.citation}")
     print("sources")

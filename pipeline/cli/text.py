@@ -58,6 +58,22 @@ def size(n_bytes: int | None) -> str:
     raise AssertionError
 
 
+def print_files(files: Mapping[str, int]) -> None:
+    """Print the paths and sizes of files, and their sum."""
+    for name, n_bytes in files.items():
+        print(f"{size(n_bytes):>9}  {name}")
+    print(f"{size(sum(files.values())):>9}  in all, {len(files)} files")
+
+
+def byte_bar(what: str, as_json: bool) -> Any:
+    """A bar of bytes of a total that is not known, on stderr where somebody looks at it."""
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=what, unit="B", unit_scale=True, leave=False, disable=True if as_json else None
+    )
+
+
 def count(n: int | None) -> str:
     """A count for people: ``84,843``; ``unpinned`` for None."""
     return "unpinned" if n is None else f"{n:,}"

@@ -8,6 +8,8 @@ from pipeline.dataset import Sealed, open_sealed
 from pipeline.errors import unknown_name
 from pipeline.loader.mapped import Held
 from pipeline.loader.split import Split
+from pipeline.publish.place import is_on_hub
+from pipeline.publish.pull import bring_from_hub
 from pipeline.remote import bring, is_url
 
 
@@ -21,7 +23,8 @@ def open_dataset(
     """Open a sealed dataset. No shard is read: each is mapped when its first example is asked for.
 
     Args:
-        where: the directory or the URL (``s3://…``) that ``shardwell prepare`` named.
+        where: the directory or the URL (``s3://…``) that ``shardwell prepare`` named;
+            ``hf://datasets/user/name[@revision][:config]`` for what ``shardwell publish`` sent.
         normalize: subtract the mean and divide by the standard deviation of train, per bin.
         key: give every example's key, too.
         labels: those that examples come with; None for all.
@@ -33,8 +36,15 @@ def open_dataset(
         RemoteError: the store at the URL can't be read.
         UnknownNameError: there is no such label.
     """
-    folder = bring(where, Path(cache) if cache else None) if is_url(where) else Path(where)
+    folder = _local(where, Path(cache) if cache else None)
     return Dataset(open_sealed(folder), normalize, key, labels)
+
+
+def _local(where: str | Path, cache: Path | None) -> Path:
+    """The dataset's folder, or that of a verified copy."""
+    if is_url(where):
+        return bring_from_hub(where, cache) if is_on_hub(where) else bring(where, cache)
+    return Path(where)
 
 
 class Dataset(Mapping[str, Split]):

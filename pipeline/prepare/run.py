@@ -252,9 +252,11 @@ def _seal(
         "corpus": {
             "title": resolved.manifest.title,
             "licence": resolved.manifest.licence,
+            "redistribution": resolved.manifest.redistribution,
             "homepage": resolved.manifest.homepage,
             "citation": resolved.manifest.citation,
             "languages": list(resolved.manifest.languages),
+            "protocol": resolved.protocol.about,
         },
     }
     info = seal(declaration, resolved.columns, plan.classes, sidecars, extra)

@@ -1,0 +1,233 @@
+"""README.md: the page that explains a published dataset, written from its ``dataset.json``."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pipeline.dataset import Sealed
+from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.publish.config import ENDINGS, Config
+from pipeline.publish.features import column_of, hf_features
+from pipeline.publish.snippets import snippets
+from pipeline.publish.summary import Summary, summary
+from pipeline.publish.webdataset import tar_features, target_of
+
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+LICENCES = {"cc by 4.0": "cc-by-4.0", "cc0-1.0": "cc0-1.0", "cc by-sa 3.0": "cc-by-sa-3.0"}
+SHOWN, CLASSES = 20, 200  # findings and classes that are listed
+
+
+def card(repository: str, configs: Sequence[Config], form: str) -> str:
+    """The page's text: YAML for the Hub, then a body for people."""
+    parts = [
+        f"---\n{_yaml(configs, form)}\n---\n",
+        _about(configs),
+        *snippets(repository, configs, form),
+    ]
+    for config in configs:
+        parts += _config(config, len(configs) > 1)
+    return "\n".join([*parts, *_origin(configs[0].sealed)])
+
+
+def _yaml(configs: Sequence[Config], form: str) -> str:
+    """What the Hub and ``load_dataset`` read."""
+    from huggingface_hub import DatasetCardData
+
+    corpus = configs[0].sealed.info["corpus"]
+    data = DatasetCardData(
+        language=corpus.get("languages") or None,
+        pretty_name=corpus.get("title"),
+        task_categories=_tasks(configs) or None,
+        size_categories=_size(configs),
+        tags=_tags(configs),
+        **_licence(corpus),
+        configs=[_files(config, form, config is configs[0]) for config in configs],
+        dataset_info=[_info(config, form) for config in configs],
+    )
+    text: str = data.to_yaml()
+    return text.strip()
+
+
+def _licence(corpus: Any) -> dict[str, Any]:
+    """The Hub's name for a licence, or the manifest's own words."""
+    words = corpus.get("licence", "unknown")
+    for known, name in LICENCES.items():
+        if words.lower().startswith(known):
+            return {"license": name}
+    return {"license": "other", "license_name": words, "license_link": corpus.get("homepage", "")}
+
+
+def _tasks(configs: Sequence[Config]) -> list[str]:
+    found = set()
+    for config in configs:
+        sealed = config.sealed
+        if isinstance(sealed.feature, Tokens):
+            continue
+        audio = not isinstance(sealed.feature, Pixels)
+        if target_of(sealed):
+            found.add("audio-classification" if audio else "image-classification")
+        elif audio and "text" in sealed.columns.labels.values():
+            found |= {"automatic-speech-recognition", "text-to-speech"}
+    return sorted(found)
+
+
+def _size(configs: Sequence[Config]) -> str:
+    rows = max(sum(info.rows for info in config.shards) for config in configs)
+    return next((name for most, name in SIZES if rows < most), "n>10M")
+
+
+def _tags(configs: Sequence[Config]) -> list[str]:
+    modality = {"audio": "audio", "features": "audio", "image": "image", "tokens": "tabular"}
+    kinds = {config.sealed.feature.kind for config in configs}
+    return [*sorted(kinds | {modality[column_of(c.sealed)] for c in configs}), "shardwell"]
+
+
+def _files(config: Config, form: str, default: bool) -> dict[str, Any]:
+    ending = ENDINGS[form]
+    paths = [{"split": s, "path": f"{config.name}/{s}-*.{ending}"} for s in config.splits]
+    first = {"default": True} if default else {}
+    return {"config_name": config.name, "data_files": paths, **first}
+
+
+def _info(config: Config, form: str) -> dict[str, Any]:
+    sealed = config.sealed
+    features = hf_features(sealed) if form == "parquet" else tar_features(sealed)
+    splits = [
+        {
+            "name": split,
+            "num_bytes": sum(info.bytes for info in sealed.splits[split]),
+            "num_examples": sealed.rows(split),
+        }
+        for split in config.splits
+    ]
+    return {"config_name": config.name, "features": features._to_yaml_list(), "splits": splits}
+
+
+def _about(configs: Sequence[Config]) -> str:
+    corpus = configs[0].sealed.info["corpus"]
+    rows = sum(info.rows for info in configs[0].shards)
+    what = " and ".join(_what(config.sealed) for config in configs)
+    title = corpus.get("title", configs[0].sealed.info["recipe"]["name"])
+    return (
+        f"# {title}\n\n{rows:,} examples as {what}, prepared by shardwell from verified sources. "
+        "Below: how to load it, what it holds, how it was made.\n"
+    )
+
+
+def _what(sealed: Sealed) -> str:
+    feature = sealed.feature
+    if isinstance(feature, Waveform):
+        return f"waveforms at {feature.sample_rate:,} Hz"
+    if isinstance(feature, Pixels):
+        return f"grey images of {feature.height}×{feature.width} pixels"
+    if isinstance(feature, Tokens):
+        return f"sequences of tokens below {feature.vocabulary}"
+    front_end = sealed.info["features"].get("front_end", "")
+    return f"{sealed.columns.shape[1]} {feature.kind} bins ({front_end} front end)"
+
+
+def _config(config: Config, several: bool) -> list[str]:
+    """What one config holds and how it was made."""
+    sealed, found = config.sealed, summary(config)
+    title = f"## What it holds{f': {config.name}' if several else ''}\n"
+    picture = (
+        "" if isinstance(sealed.feature, Tokens) else f"![examples]({config.name}/examples.png)\n"
+    )
+    rows = [
+        (split, f"{sealed.rows(split):,}", str(len(sealed.splits[split])), found.lengths[split])
+        for split in config.splits
+    ]
+    parts = [title, picture, _table(("split", "examples", "files", found.unit), rows)]
+    parts += [_labels(found), _statistics(sealed), _made(sealed), _findings(sealed)]
+    return [part for part in parts if part]
+
+
+def _labels(found: Summary) -> str:
+    parts = []
+    for name, counts in found.classes.items():
+        rows = [(cls, *(f"{n:,}" for n in numbers)) for cls, numbers in counts.items()]
+        head = f"Label `{name}`, {len(rows):,} classes:\n\n"
+        parts.append(head + _table(("class", *found.lengths), rows[:CLASSES]))
+    return "\n".join(parts)
+
+
+def _statistics(sealed: Sealed) -> str:
+    mean, std = (sealed.info["statistics"][name] for name in ("mean", "std"))
+    if mean is None or not len(mean):
+        return ""
+    step = sealed.feature.step
+    rows = [
+        (str(i), f"{m * step:.4f}", f"{s * step:.4f}")
+        for i, (m, s) in enumerate(zip(mean, std, strict=True))
+    ]
+    table = _table(("bin", "mean", "standard deviation"), rows)
+    title = "Mean and standard deviation of train, per bin"
+    return f"<details><summary>{title}</summary>\n\n{table}\n</details>\n"
+
+
+def _made(sealed: Sealed) -> str:
+    """Recipe, rule of the splits, parameters, versions, sources: all that decides the bytes."""
+    info = sealed.info
+    recipe, protocol = info["recipe"], info["protocol"]
+    params = ", ".join(f"`{k}={v}`" for k, v in protocol.get("params", {}).items()) or "none"
+    rule = info["corpus"].get("protocol", "")
+    lines = [
+        f"### How `{sealed.feature.kind}` was made\n",
+        f"- recipe `{recipe['name']}` version {recipe['version']}",
+        f"- splits: protocol `{protocol['name']}`. {rule} Parameters: {params}",
+        "- features: " + _values(info["features"]),
+    ]
+    if info.get("audio"):
+        lines.append("- audio: " + _values(info["audio"]))
+    lines.append("- versions: " + _values(info["versions"]))
+    lines += [
+        f"- source `{role}`: sha256 `{digest}`" for role, digest in info.get("sources", {}).items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _findings(sealed: Sealed) -> str:
+    findings = sealed.info["findings"]
+    if not findings:
+        return "No clip was left out, none was silent, clipped or truncated.\n"
+    bad = sum(bool(finding["left_out"]) for finding in findings)
+    rows = [
+        (f["key"], f["split"], "left out" if f["left_out"] else "kept", f["reason"])
+        for f in sorted(findings, key=lambda f: not f["left_out"])[:SHOWN]
+    ]
+    more = (
+        f"\nAnd {len(findings) - SHOWN:,} more, in `dataset.json`.\n"
+        if len(findings) > SHOWN
+        else ""
+    )
+    head = f"{bad} clips were left out, {len(findings) - bad} more are odd:\n\n"
+    return head + _table(("key", "split", "", "reason"), rows) + more
+
+
+def _origin(sealed: Sealed) -> list[str]:
+    corpus = sealed.info["corpus"]
+    homepage = corpus.get("homepage", "")
+    return [
+        "## Licence and citation\n",
+        f"The corpus: {corpus.get('licence', 'unknown')} (<{homepage}>). "
+        f"Passing it on: {corpus.get('redistribution', 'unknown')}.\n",
+        f"> {corpus.get('citation', '')}\n",
+    ]
+
+
+def _values(values: Any) -> str:
+    return ", ".join(f"`{key}={value}`" for key, value in values.items())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; bars in cells are told from those between them."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = (
+        " | ".join(" ".join(str(c).replace("|", "\\|").split()) for c in line) for line in lines
+    )
+    return "".join(f"| {line} |\n" for line in cells)

@@ -1,0 +1,28 @@
+"""``Config``: a dataset as one of the configs of a repository."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.dataset import Sealed
+from pipeline.records import ShardInfo
+
+ENDINGS = {"parquet": "parquet", "webdataset": "tar"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A dataset, the name of its folder in the repository, and the splits that are published."""
+
+    name: str
+    sealed: Sealed
+    splits: tuple[str, ...]
+
+    @property
+    def shards(self) -> Sequence[ShardInfo]:
+        """The shards of all published splits."""
+        return [info for split in self.splits for info in self.sealed.splits[split]]
+
+
+def data_file(config: Config, info: ShardInfo, form: str) -> str:
+    """The path of a shard's file in the repository."""
+    return f"{config.name}/{info.shard}.{ENDINGS[form]}"

@@ -1,0 +1,116 @@
+"""Samples and pixels as the bytes of files that everybody plays and shows, and back, exactly."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DatasetError
+
+Array = npt.NDArray[Any]
+FLAC_RATES = range(1, 655_351)
+WAV = {"int16": (1, 16), "float32": (3, 32)}  # format tag, bits
+
+
+def audio_ending(samples: Array, rate: int) -> str:
+    """``flac`` where the samples are exactly 16-bit, else ``wav``."""
+    fits = len(samples) and rate in FLAC_RATES and _as_int16(samples) is not None
+    return "flac" if fits else "wav"
+
+
+def as_audio(samples: Array, rate: int, ending: str) -> bytes:
+    """(n,) int16 or float32 samples as the bytes of a FLAC or WAV file.
+
+    Raises:
+        DatasetError: the samples don't fit into that kind of file.
+    """
+    if ending == "wav":
+        return _wav_head(len(samples), rate, str(samples.dtype)) + samples.tobytes()
+    if audio_ending(samples, rate) != ending:
+        raise DatasetError(f"{len(samples)} samples of {rate} Hz: not to be had as {ending}")
+    import soundfile
+
+    out = io.BytesIO()
+    soundfile.write(out, _as_int16(samples), rate, format="FLAC", subtype="PCM_16")
+    return out.getvalue()
+
+
+def from_audio(data: bytes, rate: int, dtype: str, samples: int) -> Array:
+    """The (samples,) samples of one of our files, of ``dtype``.
+
+    Raises:
+        DatasetError: no mono FLAC or WAV of ours, of another rate or length.
+    """
+    if data[:4] == b"RIFF":
+        head = _wav_head(samples, rate, dtype)
+        if data[: len(head)] != head or len(data) != len(head) + samples * np.dtype(dtype).itemsize:
+            raise DatasetError(f"expected a WAV of {samples} {dtype} samples at {rate} Hz")
+        return np.frombuffer(data, dtype, samples, len(head))
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            got = (file.format, file.subtype, file.channels, file.samplerate, file.frames)
+            if got != ("FLAC", "PCM_16", 1, rate, samples):
+                raise DatasetError(f"expected {samples} samples of FLAC at {rate} Hz, got {got}")
+            found: Array = file.read(dtype=dtype)
+    except soundfile.LibsndfileError as error:
+        raise DatasetError(f"no audio that can be read: {error}") from None
+    if len(found) != samples:
+        raise DatasetError(f"expected {samples} samples of FLAC, got {len(found)}")
+    return found
+
+
+def as_png(image: Array) -> bytes:
+    """(height, width) uint8 grey, or (height, width, 3) uint8 colours, as a PNG's bytes."""
+    height, width = image.shape[:2]
+    colour = 2 if image.ndim == 3 else 0
+    lines = np.zeros((height, 1 + image[0].size), np.uint8)  # each begins with its filter: none
+    lines[:, 1:] = image.reshape(height, -1)
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+def from_png(data: bytes, height: int, width: int) -> Array:
+    """The (height, width) uint8 pixels of a grey PNG.
+
+    Raises:
+        DatasetError: no grey PNG, or of another size.
+    """
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            got = (image.mode, image.height, image.width)
+            if got != ("L", height, width):
+                raise DatasetError(f"expected a grey PNG of {height}×{width} pixels, got {got}")
+            return np.asarray(image)
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise DatasetError(f"no PNG that can be read: {error}") from None
+
+
+def _as_int16(samples: Array) -> Array | None:
+    """The 16-bit samples that these are, to the bit; None where they are none."""
+    if samples.dtype == np.int16:
+        return samples
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite and NaN samples are none
+        exact = np.rint(np.clip(samples * np.float32(32768), -32768, 32767)).astype(np.int16)
+    back = exact.astype(np.float32) / np.float32(32768)
+    return exact if back.tobytes() == samples.tobytes() else None
+
+
+def _wav_head(samples: int, rate: int, dtype: str) -> bytes:
+    """All of a mono WAV before its samples. Written by hand: libsndfile would add the time."""
+    tag, bits = WAV[dtype]
+    size, block = samples * bits // 8, bits // 8
+    form = struct.pack("<HHIIHHH", tag, 1, rate, rate * block, block, bits, 0)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form
+    chunks += b"fact" + struct.pack("<II", 4, samples) + b"data" + struct.pack("<I", size)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks) + size) + b"WAVE" + chunks
