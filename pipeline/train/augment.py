@@ -29,16 +29,24 @@ def shifted(values: torch.Tensor) -> torch.Tensor:
 
 def noisy(samples: torch.Tensor) -> torch.Tensor:
     """(B, n) → most of them with noise 0 to 25 dB below, its spectrum falling as 1/f^0…2."""
-    batch, n = samples.shape
-    white = torch.fft.rfft(torch.randn_like(samples))
+    batch = len(samples)
     slope = torch.rand(batch, 1, device=samples.device)
-    frequencies = torch.arange(white.shape[1], device=samples.device).clamp(min=n // 500 + 1)
-    noise = torch.fft.irfft(white * frequencies**-slope, n)
+    noise = coloured(torch.randn_like(samples), slope)
     low, high = SNR
     snr = low + (high - low) * torch.rand(batch, 1, device=samples.device)
     mixed = mixed_at(samples, noise, snr)
     chosen = torch.rand(batch, 1, device=samples.device) < NOISY
     return torch.where(chosen, mixed, samples)
+
+
+def coloured(white: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """(B, n) white noise, (B, 1) slope → amplitude 1/f^slope: 0.5 is pink, 1 brown; level below."""
+    n = white.shape[1]
+    spectrum = torch.fft.rfft(white)
+    lowest = n // 500 + 1  # 32 Hz at 16 kHz
+    frequencies = torch.arange(spectrum.shape[1], device=white.device).clamp(min=lowest)
+    noise: torch.Tensor = torch.fft.irfft(spectrum * frequencies ** -slope.to(white.device), n)
+    return noise
 
 
 def mixed_at(samples: torch.Tensor, noise: torch.Tensor, snr: torch.Tensor | float) -> torch.Tensor:

@@ -140,7 +140,7 @@ def statistics(data: Dataset, description: Description) -> tuple[Any, Any]:
     return mean, torch.where(std > 0, 1 / std.clamp(min=1e-12), 1.0)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _measured(split: Split, feature: Feature) -> tuple[torch.Tensor, torch.Tensor]:
     """(bins,) mean and standard deviation of features computed from a split's first clips."""
     front, parts = FeatureModule(feature), []
@@ -152,17 +152,23 @@ def _measured(split: Split, feature: Feature) -> tuple[torch.Tensor, torch.Tenso
     return torch.tensor(np.array(mean, np.float32)), torch.tensor(np.array(std, np.float32))
 
 
-def check_same_features(description: Description, data: Dataset) -> None:
-    """Raise unless a dataset holds what a saved model was trained on.
+def check_fits(description: Description, data: Dataset) -> None:
+    """Raise unless a saved model can be asked about a dataset.
+
+    One of waveforms fits whatever the model's features are: these are computed from the samples.
 
     Raises:
         ModelError: another feature, audio or target; says where they differ.
     """
-    sealed = data.sealed
-    wanted, got = description.features, dict(sealed.info["features"])
-    if description.hears and isinstance(sealed.feature, Waveform):
-        rate = {"sample_rate": sealed.feature.sample_rate}
-        wanted, got = {"sample_rate": description.features["sample_rate"]}, rate
+    sealed, wanted = data.sealed, description.features
+    got = dict(sealed.info["features"])
+    if isinstance(sealed.feature, Waveform) and description.audio is not None:
+        wanted = got
+    elif description.hears:
+        raise ModelError(
+            f"{sealed.folder}: the model computes its features from samples, this dataset holds "
+            f"{sealed.feature.kind}; prepare one with --features waveform"
+        )
     pairs = {"": (wanted, got), "audio ": (description.audio or {}, sealed.info.get("audio") or {})}
     for what, (own, other) in pairs.items():
         for name in [*own, *(n for n in other if n not in own)]:
@@ -171,17 +177,19 @@ def check_same_features(description: Description, data: Dataset) -> None:
                     f"{sealed.folder}: the model was trained with {what}{name}={own.get(name)}, "
                     f"this dataset has {what}{name}={other.get(name)}; prepare one like the model's"
                 )
-    known = sealed.columns.labels
-    if description.target not in known:
+    _check_names(description, sealed)
+
+
+def _check_names(description: Description, sealed: Sealed) -> None:
+    """Raise unless a dataset's target is the model's, with the same classes."""
+    target, own = description.target, description.names
+    if target not in sealed.columns.labels:
+        known = ", ".join(sealed.columns.labels) or "no labels"
+        raise ModelError(f"{sealed.folder}: the model tells {target}, this dataset has {known}")
+    names = sealed.classes.get(target, own)
+    if names != own:
+        odd = ", ".join(sorted(set(names) ^ set(own))[:5]) or "their order"
         raise ModelError(
-            f"{sealed.folder}: the model tells {description.target}, "
-            f"this dataset has {', '.join(known) or 'no labels'}"
+            f"{sealed.folder}: the model tells {len(own)} classes apart, this dataset has "
+            f"{len(names)}; they differ by {odd}"
         )
-    if TASKS[entry(description.model).task].label == "class":
-        names = sealed.classes[description.target]
-        if names != description.names:
-            odd = sorted(set(names) ^ set(description.names))[:5]
-            raise ModelError(
-                f"{sealed.folder}: the model tells {len(description.names)} classes apart, "
-                f"this dataset has {len(names)}; they differ by {', '.join(odd) or 'their order'}"
-            )

@@ -92,7 +92,9 @@ class Settings:
             ("workers", self.workers >= 0, "0 or more"),
         )
         counts = ("window", "patience", "eval_every", "eval_examples", "save_every")
-        bounds += tuple((n, (getattr(self, n) or 1) >= 1, "at least 1") for n in counts)
+        bounds += tuple(
+            (n, getattr(self, n) is None or getattr(self, n) >= 1, "at least 1") for n in counts
+        )
         for name, holds, expected in bounds:
             if not holds:
                 raise UsageError(f"{name}={getattr(self, name)}: expected {expected}")
