@@ -67,8 +67,8 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_it_learns_what_it_sees(commands: Path, tmp_path: Path) -> None:
-    reports, end = run(commands, tmp_path / "run", epochs=12, batch_size=3, lr=0.003)
-    assert [r.epoch for r in reports] == list(range(1, 13))
+    reports, end = run(commands, tmp_path / "run", epochs=25, batch_size=4)
+    assert [r.epoch for r in reports] == list(range(1, 26))
     assert reports[-1].loss < reports[0].loss / 5
     assert reports[-1].train["accuracy"] == 1.0
     assert reports[-1].held_out is not None
@@ -77,7 +77,7 @@ def test_it_learns_what_it_sees(commands: Path, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "run").iterdir()}
     pictures = {"curves.png", "confusion.png", "examples.png"}
     assert names == {BEST, LAST, "settings.json", "log.jsonl", *pictures}
-    assert [e["what"] for e in events(tmp_path / "run")] == ["evaluation"] * 12 + ["end"]
+    assert [e["what"] for e in events(tmp_path / "run")] == ["evaluation"] * 25 + ["end"]
 
 
 def test_the_best_is_kept_not_the_last(commands: Path, tmp_path: Path) -> None:
