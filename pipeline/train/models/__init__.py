@@ -58,7 +58,7 @@ MODELS: dict[str, Entry] = {
             "lr": 0.003,
             "weight_decay": 0.01,
             "schedule": "cosine",
-            "warmup": 5.0,
+            "warmup": 0.05,
             "augment": ("shift", "noise", "mask"),
         },
     ),
