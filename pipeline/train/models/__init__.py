@@ -47,7 +47,10 @@ MODELS: dict[str, Entry] = {
     "conv2d": Entry(Conv2d, bins=8),
     "conv1d": Entry(Conv1d, settings={"epochs": 30, "schedule": "cosine"}),
     "crnn": Entry(Crnn, bins=4, settings={"epochs": 30, "schedule": "cosine"}),
-    "lstm": Entry(Lstm, settings={"epochs": 1, "batch_size": 64, "lr": 0.01, "clip": 1.0}),
+    "lstm": Entry(
+        Lstm,
+        settings={"epochs": 1, "batch_size": 64, "lr": 0.01, "clip": 1.0, "schedule": "cosine"},
+    ),
     "bcresnet": Entry(
         BcResNet,
         bins=8,
