@@ -76,5 +76,5 @@ RECIPE = Recipe(
     load=load_audio,
     audio=Audio(sample_rate=16000, duration=1.0),
     noise=noise,
-    hints={"target": "word"},
+    hints={"target": "word", "model": "bcresnet"},
 )

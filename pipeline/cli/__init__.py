@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import export, prepare, publish, show, train, verify
+from pipeline.cli import export, models, prepare, publish, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
 
 COMMANDS = (
@@ -23,6 +23,9 @@ COMMANDS = (
     prepare.add,
     verify.add,
     train.add,
+    models.add_evaluate,
+    models.add_predict,
+    models.add_export,
     publish.add_publish,
     publish.add_pull,
     export.add,
