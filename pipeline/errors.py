@@ -12,6 +12,7 @@
     ├── BuildError              a build that can't go on: bad clips, broken promises, a dead worker
     ├── OutputError             the output can't be written: something else is there, no space left
     ├── RemoteError             a store elsewhere (S3, …) that can't be read or written
+    ├── ModelError              a saved model that is damaged, or doesn't fit the data
     └── DatasetError            a directory that is not a sealed dataset, or a damaged one
 
 Every message is one line: where, expected, got, what to do next. Exceptions take that one string,
@@ -68,6 +69,10 @@ class OutputError(ShardwellError):
 
 class RemoteError(ShardwellError):
     """A store elsewhere that can't be read or written."""
+
+
+class ModelError(ShardwellError):
+    """A saved model that is damaged, or that doesn't fit the data."""
 
 
 class DatasetError(ShardwellError):
