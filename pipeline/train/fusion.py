@@ -102,7 +102,7 @@ def extended(fusion: Fusion, heard: Heard, character: str) -> Heard:
     hope = fusion.hopes.get(begun)
     if heard.lost or hope is not None:
         hoped = 0.0 if hope is None else fusion.alpha * hope + fusion.beta
-        return heard._replace(begun=begun, hope=hoped)
+        return Heard(heard.history, begun, heard.lost, heard.score, hoped)
     unknown = fusion.alpha * _ln(fusion, heard.history, UNKNOWN) + fusion.beta
     return Heard(heard.history, begun, True, heard.score + unknown)
 
