@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ModelError, UsageError
+from pipeline.loader import open_dataset
+from pipeline.prepare import Request, prepare_dataset
+from pipeline.train import transcription
 from pipeline.train.ctc import ctc_loss, greedy, needed_frames
+from pipeline.train.models.dnn import DnnCtc
 from pipeline.train.models.frames import Frames, subsampled
 from pipeline.train.recognition import Aligned, align, recognition
-from pipeline.train.text import Alphabet, alphabet_of, normalise, stored_alphabet, targets
+from pipeline.train.text import Alphabet, alphabet_of, encoded, normalise
 
 AB = Alphabet(" ab")
 
@@ -43,7 +48,7 @@ def test_trains_transcripts_come_back_from_their_tokens(transcripts: list[str]) 
     if not any(map(normalise, transcripts)):
         return
     alphabet = alphabet_of(transcripts)
-    assert stored_alphabet(alphabet.to_dict(), "here") == alphabet
+    assert transcription.alphabet(("", *alphabet.characters)) == alphabet
     for transcript in transcripts:
         tokens = alphabet.encode(transcript)
         assert all(0 < token < len(alphabet) for token in tokens)
@@ -55,10 +60,10 @@ def test_what_only_held_out_clips_have_is_counted_and_left_out() -> None:
     assert AB.unknown(["A cab", "cc"]) == {"c": 3}
 
 
-@pytest.mark.parametrize("values", [None, {}, {"characters": 3}, {"characters": "aba"}, ["ab"]])
-def test_a_damaged_alphabet_is_named(values: object) -> None:
-    with pytest.raises(ModelError, match=r"^here: .*expected"):
-        stored_alphabet(values, "here")
+@pytest.mark.parametrize("tokens", [(), ("a", "b"), ("", "ab"), ("", "a", "")])
+def test_tokens_that_are_no_alphabet_are_named(tokens: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError, match="expected '' and then characters, got"):
+        transcription.alphabet(tokens)
 
 
 def test_no_transcripts_make_no_alphabet() -> None:
@@ -80,7 +85,7 @@ def likelihood(log_probs: torch.Tensor, wanted: list[int]) -> float:
 def test_the_loss_is_the_mean_of_all_paths_per_token() -> None:
     logits = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
     frames = Frames(logits, torch.tensor([5, 3]))
-    tokens, counts = targets(["aab", "b"], AB)
+    tokens, counts = encoded(["aab", "b"], AB)
     logs = logits.log_softmax(2)
     wanted = -likelihood(logs[0], [2, 2, 3]) / 3 - likelihood(logs[1, :3], [3])
     assert float(ctc_loss(frames, tokens, counts)) == pytest.approx(wanted / 2, rel=1e-5)
@@ -88,12 +93,12 @@ def test_the_loss_is_the_mean_of_all_paths_per_token() -> None:
 
 def test_an_empty_transcript_is_all_blank() -> None:
     logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(1))
-    loss = ctc_loss(Frames(logits, torch.tensor([3])), *targets([""], AB))
+    loss = ctc_loss(Frames(logits, torch.tensor([3])), *encoded([""], AB))
     assert float(loss) == pytest.approx(-float(logits.log_softmax(2)[0, :, 0].sum()), rel=1e-5)
 
 
 def test_equal_neighbours_need_a_frame_more() -> None:
-    tokens, counts = targets(["aab", "b", "bb", ""], AB)
+    tokens, counts = encoded(["aab", "b", "bb", ""], AB)
     assert needed_frames(tokens, counts).tolist() == [4, 1, 3, 0]
 
 
@@ -110,7 +115,7 @@ def test_a_transcript_longer_than_its_frames_is_refused(
 ) -> None:
     frames = Frames(torch.zeros(2, 2, 4), torch.tensor([2, 2]))
     with pytest.raises(UsageError, match=message):
-        ctc_loss(frames, *targets(texts, AB), names)
+        ctc_loss(frames, *encoded(texts, AB), names)
 
 
 def test_greedy_reads_the_best_path() -> None:
@@ -173,3 +178,37 @@ def test_how_well_texts_were_recognised() -> None:
 def test_nothing_said_can_not_be_recognised(said: list[str], heard: list[str]) -> None:
     with pytest.raises(UsageError, match="expected as many of both"):
         recognition(said, heard)
+
+
+@torch.inference_mode()
+def test_a_trainer_has_all_that_it_asks_for(ask_phrases: Callable[..., Request]) -> None:
+    sealed = open_dataset(prepare_dataset(ask_phrases()).folder).sealed
+    split = open_dataset(sealed.folder)["train"]
+    batch = split.batch(range(len(split)))
+    tokens = transcription.names(sealed, "normalized_text")
+    spoken = transcription.truths(batch["normalized_text"])
+    assert tokens == ("", *sorted(set("".join(spoken))))
+
+    model = DnnCtc(40, len(tokens), hidden=32).eval()
+    output = model(batch["features"], batch["lengths"])
+    loss = transcription.loss(output, transcription.targets(spoken, tokens), 0.0)
+    assert math.isfinite(float(loss))
+    answered = transcription.answers(output, tokens)
+    assert len(answered) == len(spoken)
+    assert transcription.scores(spoken, spoken, tokens) == {
+        "wer": 0,
+        "cer": 0,
+        "accuracy": 1,
+        "precision": 1,
+        "recall": 1,
+        "f1": 1,
+    }
+    assert transcription.scores(answered, spoken, tokens)["cer"] > 0.5
+    likeliest = transcription.best(output, tokens, 2)
+    assert [len(texts) for texts in likeliest] == [2] * len(spoken)
+    assert all(one[0][1] >= one[1][1] for one in likeliest)
+
+
+def test_labels_are_not_smoothed() -> None:
+    with pytest.raises(UsageError, match="expected 0, CTC has no labels"):
+        transcription.loss(Frames(torch.zeros(1, 1, 2), torch.ones(1)), encoded(["a"], AB), 0.1)

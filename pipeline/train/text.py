@@ -6,14 +6,13 @@ held-out ones: a character that only they have is left out of what is to be reco
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import UsageError
 
 BLANK = 0
 
@@ -71,10 +70,6 @@ class Alphabet:
         seen = Counter(c for text in transcripts for c in normalise(text))
         return Counter({c: n for c, n in seen.items() if c not in self.characters})
 
-    def to_dict(self) -> dict[str, Any]:
-        """What is stored with a model."""
-        return {"characters": self.characters}
-
 
 def alphabet_of(transcripts: Iterable[str]) -> Alphabet:
     """The characters of train's transcripts in the order of their code points.
@@ -85,22 +80,7 @@ def alphabet_of(transcripts: Iterable[str]) -> Alphabet:
     return Alphabet("".join(sorted({c for text in transcripts for c in normalise(text)})))
 
 
-def stored_alphabet(values: Any, where: str) -> Alphabet:
-    """The alphabet that was stored with a model.
-
-    Raises:
-        ModelError: it is damaged.
-    """
-    characters = values.get("characters") if isinstance(values, Mapping) else None
-    if not isinstance(characters, str):
-        raise ModelError(f"{where}: expected the characters of an alphabet, got {values!r}")
-    try:
-        return Alphabet(characters)
-    except UsageError as error:
-        raise ModelError(f"{where}: {error}") from None
-
-
-def targets(transcripts: Sequence[str], alphabet: Alphabet) -> tuple[torch.Tensor, torch.Tensor]:
+def encoded(transcripts: Sequence[str], alphabet: Alphabet) -> tuple[torch.Tensor, torch.Tensor]:
     """Transcripts as CTC's targets: all tokens on end, (sum,) int64, and their counts, (B,)."""
     tokens = [alphabet.encode(text) for text in transcripts]
     counts = torch.tensor([len(t) for t in tokens])
