@@ -13,6 +13,7 @@
     ├── OutputError             the output can't be written: something else is there, no space left
     ├── RemoteError             a store elsewhere (S3, …) that can't be read or written
     ├── ModelError              a saved model that is damaged, or doesn't fit the data
+    ├── TrainingError           a training that can't go on: the loss is no number any more
     └── DatasetError            a directory that is not a sealed dataset, or a damaged one
 
 Every message is one line: where, expected, got, what to do next. Exceptions take that one string,
@@ -73,6 +74,10 @@ class RemoteError(ShardwellError):
 
 class ModelError(ShardwellError):
     """A saved model that is damaged, or that doesn't fit the data."""
+
+
+class TrainingError(ShardwellError):
+    """A training that can't go on."""
 
 
 class DatasetError(ShardwellError):

@@ -179,8 +179,6 @@ def test_cells_begin_by_keeping_what_they_hold(cell: str) -> None:
     [
         (lambda: SequenceClassifier(10, 19, "gur"), UnknownNameError, "unknown cell 'gur': .* gru"),
         (lambda: CrnnCtc(40, 5, stride=3), UsageError, "stride=3: expected 1, 2 or 4"),
-        (lambda: TextCrnn(10, 19, widths=(2, 3)), UsageError, r"widths=\(2, 3\): expected odd"),
-        (lambda: TextCrnn(10, 19, widths=()), UsageError, "expected odd numbers"),
     ],
 )
 def test_options_that_make_no_model_are_named(

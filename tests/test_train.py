@@ -1,16 +1,43 @@
-"""The trainer learns, repeats itself, and refuses what doesn't fit."""
+"""The trainer learns, repeats itself, goes on where it was cut off, and refuses what doesn't fit."""
 
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from pipeline.errors import UnknownNameError, UsageError
+from pipeline.errors import ModelError, TrainingError, UnknownNameError, UsageError
 from pipeline.prepare import Request, prepare_dataset
-from pipeline.train import MODELS, Epoch, Settings, Trained, train
+from pipeline.train import MODELS, Report, Settings, Trained, settings_for, train
+from pipeline.train import loop as loop_module
+from pipeline.train.augment import masked, noisy, shifted
+from pipeline.train.checkpoint import BEST, LAST, load
+from pipeline.train.folder import events
+from pipeline.train.loop import learning_rate
+from pipeline.train.metrics import class_scores, confusion
+from pipeline.train.models import make
+from pipeline.train.models.conv1d import left_over
+from pipeline.train.models.pooling import last_of, mean_over, turned
 
 Ask = Callable[..., Request]
+ROOT = Path(__file__).parent.parent
+FRAMES = [name for name, entry in MODELS.items() if entry.takes == "frames"]
+CLASSIFIERS = [name for name in FRAMES if MODELS[name].task == "classify"]
+SMALL = {"bcresnet": {"scale": 1}, "lstm": {"hidden": 16}, "crnn": {"hidden": 8}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On models this small, threads wait for one another longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -18,52 +45,325 @@ def commands(ask_commands: Ask) -> Path:
     return prepare_dataset(ask_commands()).folder
 
 
-def run(folder: Path, **settings: object) -> tuple[list[Epoch], Trained]:
-    *epochs, end = train(folder, Settings(**settings))  # type: ignore[arg-type]
-    assert isinstance(end, Trained)
-    return [e for e in epochs if isinstance(e, Epoch)], end
+@pytest.fixture
+def clips(ask_commands: Ask) -> Path:
+    return prepare_dataset(ask_commands(features="waveform")).folder
 
 
-def test_it_learns_what_it_sees(commands: Path) -> None:
-    epochs, end = run(commands, epochs=25, batch_size=4)
-    assert len(epochs) == 25
-    assert epochs[-1].loss < epochs[0].loss / 5
-    assert epochs[-1].train == 1.0
-    assert epochs[-1].validation is not None
+def run(folder: Path, out: Path, **settings: object) -> tuple[list[Report], Trained]:
+    reports: list[Report] = []
+    given = {"model": "conv2d", "device": "cpu"} | settings
+    return reports, train(folder, settings_for(given, {}), out, reports.append)
+
+
+def weights(out: Path, name: str = LAST) -> dict[str, torch.Tensor]:
+    return load_file(out / name)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns_what_it_sees(commands: Path, tmp_path: Path) -> None:
+    reports, end = run(commands, tmp_path / "run", epochs=25, batch_size=4)
+    assert [r.epoch for r in reports] == list(range(1, 26))
+    assert reports[-1].loss < reports[0].loss / 5
+    assert reports[-1].train["accuracy"] == 1.0
+    assert reports[-1].held_out is not None
     assert end.test is not None
-    assert end.chance == pytest.approx(1 / 3)
+    assert end.test.chance == pytest.approx(1 / 3)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    pictures = {"curves.png", "confusion.png", "examples.png"}
+    assert names == {BEST, LAST, "settings.json", "log.jsonl", *pictures}
+    assert [e["what"] for e in events(tmp_path / "run")] == ["evaluation"] * 25 + ["end"]
 
 
-def test_the_same_settings_give_the_same_numbers(commands: Path) -> None:
+def test_the_best_is_kept_not_the_last(commands: Path, tmp_path: Path) -> None:
+    reports, end = run(commands, tmp_path, epochs=6, batch_size=4, lr=0.01)
+    scores = [r.held_out["accuracy"] for r in reports if r.held_out]
+    best = load(tmp_path).progress
+    assert best["best"] == max(scores)
+    assert best["step"] == reports[scores.index(max(scores))].step
+    assert end.steps == reports[-1].step
+
+
+def test_the_same_settings_give_the_same_weights(commands: Path, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    first = run(commands, epochs=2, seed=3)
-    assert run(commands, epochs=2, seed=3) == first
-    assert run(commands, epochs=2, seed=4) != first
+    options = {"model": "crnn", "options": SMALL["crnn"], "epochs": 2, "augment": ("mask",)}
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        run(commands, tmp_path / name, **options, seed=seed)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
     assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's generator moved
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("frames", "bins", "classes"), [(101, 40, 35), (28, 28, 10), (8, 8, 2)])
+@pytest.mark.parametrize("eval_every", [None, 2])
+def test_a_run_that_was_cut_off_ends_the_same(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int | None
+) -> None:
+    """Cut off in the middle of an epoch, after a save, with steps done that are lost."""
+    options = {
+        "model": "crnn",
+        "options": SMALL["crnn"],
+        "epochs": 3,
+        "batch_size": 2,
+        "augment": ("shift", "mask"),
+        "save_every": 3,
+        "eval_every": eval_every,
+        "schedule": "cosine",
+    }
+    run(commands, tmp_path / "whole", **options)
+    step = loop_module._step
+
+    def dies(run: loop_module.Run, batch: object) -> None:
+        if run.progress.step == 8:
+            raise KeyboardInterrupt
+        step(run, batch)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop_module, "_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(commands, tmp_path / "cut", **options)
+    assert load(tmp_path / "cut", LAST).progress["step"] in (6, 8)
+    run(commands, tmp_path / "cut", **options)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert same(weights(tmp_path / "whole", BEST), weights(tmp_path / "cut", BEST))
+    assert events(tmp_path / "whole") == events(tmp_path / "cut")
+
+
+def test_a_finished_run_is_not_trained_again(commands: Path, tmp_path: Path) -> None:
+    _, first = run(commands, tmp_path, epochs=1)
+    before = weights(tmp_path)
+    reports, again = run(commands, tmp_path, epochs=1)
+    assert reports == []
+    assert again == first
+    assert same(before, weights(tmp_path))
+    with pytest.raises(UsageError, match=r"holds a run with epochs=1, now 2: choose another --out"):
+        run(commands, tmp_path, epochs=2)
+
+
+def test_early_stop(commands: Path, tmp_path: Path) -> None:
+    reports, end = run(commands, tmp_path, epochs=50, patience=2, lr=1e-9)
+    assert len(reports) == 3
+    assert end.steps == reports[-1].step
+
+
+def test_a_loss_that_is_no_number_stops_the_run(commands: Path, tmp_path: Path) -> None:
+    wanted = r"step \d+: the loss is .* on \w+/\w+_nohash_0.*last\.safetensors; try a smaller --lr"
+    with pytest.raises(TrainingError, match=wanted):
+        run(commands, tmp_path, epochs=30, batch_size=3, lr=1e30, optimizer="sgd")
+    kept = load(tmp_path, LAST).weights
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = Settings(lr=1.0, epochs=10, warmup=2.0, schedule="cosine")
+    rates = [learning_rate(settings, step, per_epoch=5) for step in range(50)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[30] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.01
+    assert learning_rate(Settings(lr=0.3), 1000, 5) == 0.3
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_classifier_trains_on_features_and_on_waveforms(
+    name: str, commands: Path, clips: Path, tmp_path: Path
+) -> None:
+    options = {"model": name, "options": SMALL.get(name, {}), "epochs": 1, "warmup": 0.0}
+    for folder in (commands, clips):
+        every = ("shift", "noise", "mask")
+        _, end = run(folder, tmp_path / folder.name, **options, augment=every)
+        assert end.test is not None
+        assert len(end.test.answers) == 3
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(("frames", "bins", "classes"), [(101, 40, 35), (28, 28, 10), (5, 8, 2)])
 def test_models_take_any_size(name: str, frames: int, bins: int, classes: int) -> None:
-    model = MODELS[name](bins, classes)
-    assert model(torch.zeros(3, frames, bins)).shape == (3, classes)
+    model = make(name, bins, classes, SMALL.get(name, {}))
+    logits = model(torch.zeros(3, frames, bins), torch.tensor([frames, frames, 2]))
+    assert logits.shape == (3, classes)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", ["crnn", "lstm"])
+def test_padding_changes_nothing(name: str) -> None:
+    model = make(name, 40, 5, SMALL[name]).eval()
+    features = torch.randn(1, 60, 40, generator=torch.Generator().manual_seed(1))
+    padded = torch.nn.functional.pad(features, (0, 0, 0, 41))
+    with torch.inference_mode():
+        alone, among = (model(x, torch.tensor([60])) for x in (features, padded))
+    torch.testing.assert_close(alone, among)
+
+
+def test_sizes_are_as_published() -> None:
+    sizes = {scale: make("bcresnet", 40, 35, {"scale": scale}) for scale in (1, 8)}
+    counts = {s: sum(p.numel() for p in model.parameters()) for s, model in sizes.items()}
+    assert counts[1] < 10_500
+    assert 300_000 < counts[8] < 350_000
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(5, 2, 2), (3, 1, 0), (4, 3, 1)])
+def test_the_length_after_a_convolution(kernel: int, stride: int, padding: int) -> None:
+    layer = torch.nn.Conv1d(1, 1, kernel, stride, padding)
+    for n in range(kernel, 40):
+        told = left_over(torch.tensor([n]), kernel, stride, padding)
+        assert told.item() == layer(torch.zeros(1, 1, n)).shape[2]
+
+
+def test_pooling_sees_each_examples_own_steps() -> None:
+    steps = torch.arange(12.0).reshape(2, 3, 2)
+    lengths = torch.tensor([3, 1])
+    assert mean_over(steps, lengths).tolist() == [[2.0, 3.0], [6.0, 7.0]]
+    assert last_of(steps, lengths).tolist() == [[4.0, 5.0], [6.0, 7.0]]
+    back = [[[4, 5], [2, 3], [0, 1]], [[6, 7], [8, 9], [10, 11]]]
+    assert turned(steps, lengths).tolist() == back
+
+
+def test_augmentation_is_drawn_from_the_generator_and_bounded() -> None:
+    samples = torch.randn(64, 1000, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        drawn = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            drawn.append(noisy(shifted(samples)))
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[0], drawn[2])
+        torch.manual_seed(3)
+        moved = shifted(samples)
+        for row, before in zip(moved, samples, strict=True):
+            shifts = [
+                torch.equal(row[100:900], before[100 - m : 900 - m]) for m in range(-100, 101)
+            ]
+            assert sum(shifts) == 1
+        noise = noisy(samples) - samples
+        powers = noise.square().mean(dim=1) / samples.square().mean(dim=1)
+        assert ((powers == 0) | ((powers > 10**-2.6) & (powers < 1.1))).all()
+        assert (powers > 0).any()
+        hidden = (masked(torch.ones(64, 100, 40)) == 0).float()
+        assert hidden[:, :, 0].mean() > 0
+        whole_frames = (hidden.mean(dim=2) == 1).float().sum(dim=1)
+        assert 1 < whole_frames.mean() <= whole_frames.max() <= 42
+
+
+def test_scores_are_those_of_the_textbook() -> None:
+    scores = class_scores([0, 0, 1, 1, 2], [0, 0, 1, 2, 2], ["a", "b", "c"])
+    assert scores["accuracy"] == pytest.approx(0.8)
+    assert scores["precision"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert scores["recall"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert scores["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert confusion([0, 0, 1], [0, 1, 1], 2) == [[1, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "message"),
+    ("given", "error", "message"),
     [
-        ({"model": "cnn"}, UnknownNameError, "unknown model 'cnn': expected one of conv2d"),
+        ({"model": "cnn"}, UnknownNameError, "unknown model 'cnn': expected one of"),
         ({"target": "speaker"}, UnknownNameError, "unknown class label 'speaker': expected one of"),
+        ({"options": {"x": 1}}, UnknownNameError, "unknown option of conv2d 'x'"),
+        ({"model": "lstm", "options": {"hidden": 2.0}}, UsageError, "hidden=2.0: expected int"),
+        ({"lr": 0.0}, UsageError, "lr=0.0: expected a positive learning rate"),
+        ({"schedule": "linear"}, UnknownNameError, "unknown schedule 'linear': expected one of"),
+        ({"augment": ("echo",)}, UnknownNameError, "unknown augmentation 'echo'"),
+        ({"features": "log_mel"}, UsageError, "this dataset holds mfcc already"),
+        ({"patience": 0}, UsageError, "patience=0: expected at least 1"),
+        ({"epoch": 1}, UnknownNameError, "unknown setting 'epoch': expected one of epochs"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(
-    commands: Path, settings: dict[str, object], error: type[Exception], message: str
+    commands: Path,
+    tmp_path: Path,
+    given: dict[str, object],
+    error: type[Exception],
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        run(commands, **settings)
+        run(commands, tmp_path / "run", **given)
 
 
-def test_features_of_another_rank_are_named(ask_commands: Ask) -> None:
-    folder = prepare_dataset(ask_commands(features="waveform")).folder
-    with pytest.raises(UsageError, match=r"needs features of \(frames, bins\).*waveform .*16000"):
-        run(folder)
+def test_what_does_not_fit_says_what_does(
+    ask_commands: Ask, ask_phrases: Ask, digits_dataset: Path, tmp_path: Path
+) -> None:
+    cases = [
+        (
+            prepare_dataset(ask_phrases()).folder,
+            r"conv2d needs a class label to learn, but normalized_text is text; ",
+        ),
+        (
+            prepare_dataset(ask_commands(features="waveform", audio="duration=none")).folder,
+            r"conv2d needs clips of one length: prepare with duration=.*, but waveform .* are any; ",
+        ),
+        (
+            prepare_dataset(ask_commands(features="mfcc:n_mfcc=5")).folder,
+            r"needs features of \(frames, bins\), 8 bins or more, but mfcc .* 101×5; .*: .*lstm",
+        ),
+        (digits_dataset, r"needs features of \(frames, bins\), but tokens of this dataset are any"),
+    ]
+    for folder, message in cases:
+        with pytest.raises(UsageError, match=message):
+            run(folder, tmp_path / "run")
+
+
+def test_damaged_checkpoints_are_named(commands: Path, tmp_path: Path) -> None:
+    run(commands, tmp_path, epochs=1)
+    whole = (tmp_path / BEST).read_bytes()
+    foreign = tmp_path / "foreign.safetensors"
+    for data, message in [
+        (whole[:-5], "not a whole saved model"),
+        (b"\0" * 100, "not a whole saved model"),
+        (whole.replace(b'\\"format\\": 1', b'\\"format\\": 9'), "expected format 1, got 9"),
+        (whole.replace(b"shardwell", b"shardwill"), "but no model of ours"),
+    ]:
+        foreign.write_bytes(data)
+        with pytest.raises(ModelError, match=message):
+            load(foreign)
+    with pytest.raises(ModelError, match="expected a saved model, got no such file"):
+        load(tmp_path / "none")
+
+
+COMMAND = [sys.executable, "-m", "pipeline", "train"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(commands: Path, tmp_path: Path) -> None:
+    """SIGKILL at any moment, thrice, then to the end."""
+    flags = (
+        "--model crnn --options hidden=16 --epochs 12 --batch-size 2 --save-every 1 --device cpu"
+    )
+    whole, cut = ([*COMMAND, str(commands), *flags.split(), "--out"] for _ in range(2))
+    subprocess.run([*whole, tmp_path / "whole"], cwd=ROOT, check=True)
+    seen = 0
+    for _ in range(3):
+        process = subprocess.Popen([*cut, tmp_path / "cut"], cwd=ROOT)
+        last = tmp_path / "cut" / LAST
+        while process.poll() is None:
+            if last.exists() and load(last).progress["step"] >= seen + 7:
+                process.kill()
+            time.sleep(0.01)
+        assert process.returncode == -9
+        seen = load(last).progress["step"]
+    subprocess.run([*cut, tmp_path / "cut"], cwd=ROOT, check=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert same(weights(tmp_path / "whole", BEST), weights(tmp_path / "cut", BEST))
+    assert events(tmp_path / "whole") == events(tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(commands: Path, tmp_path: Path) -> None:
+    """Each takes one example of a batch of two; the ninth is alone, and what follows may differ."""
+    flags = f"{commands} --model lstm --options hidden=16 --epochs 1 --eval-every 1 --device cpu"
+    batch = ["--batch-size", "2"]
+    one = [*COMMAND, *flags.split(), *batch, "--json", "--out", str(tmp_path / "one")]
+    subprocess.run(one, cwd=ROOT, check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    two = [*torchrun, "-m", *one[2:-1], str(tmp_path / "two")]
+    done = subprocess.run(two, cwd=ROOT, check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert sum("parameters" in line for line in lines) == 1  # one process speaks
+    first, second = (events(tmp_path / name) for name in ("one", "two"))
+    assert len(first) == len(second)
+    whole_batches = 9 // 2
+    for a, b in zip(first[:whole_batches], second[:whole_batches], strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
+        assert a["train"] == b["train"]

@@ -11,10 +11,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import prepare, show, train, verify
+from pipeline.cli import models, prepare, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
 
-COMMANDS = (show.add_list, show.add_info, show.add_features, prepare.add, verify.add, train.add)
+COMMANDS = (
+    show.add_list,
+    show.add_info,
+    show.add_features,
+    prepare.add,
+    verify.add,
+    train.add,
+    models.add_evaluate,
+    models.add_predict,
+    models.add_export,
+)
 EXAMPLE = """\
 example:
   shardwell prepare digit_sum"""

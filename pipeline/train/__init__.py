@@ -1,6 +1,19 @@
 """The reference trainer: consumes sealed datasets through the loader, as anyone's code would."""
 
-from pipeline.train.loop import Epoch, Settings, Trained, train
+from pipeline.train.folder import run_name
+from pipeline.train.loop import Report, Trained, train
 from pipeline.train.models import MODELS
+from pipeline.train.settings import Settings, parse_options, settings_for
+from pipeline.train.tasks import TASKS
 
-__all__ = ["MODELS", "Epoch", "Settings", "Trained", "train"]
+__all__ = [
+    "MODELS",
+    "TASKS",
+    "Report",
+    "Settings",
+    "Trained",
+    "parse_options",
+    "run_name",
+    "settings_for",
+    "train",
+]

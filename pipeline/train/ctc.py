@@ -31,14 +31,15 @@ def ctc_loss(
 
     Args:
         frames: what the model returned.
-        tokens: (sum,) int64, all transcripts on end, on the CPU.
-        counts: (B,) int64, their lengths, on the CPU.
+        tokens: (sum,) int64, all transcripts on end.
+        counts: (B,) int64, their lengths.
         names: of the examples, for errors; their numbers in the batch where there are none.
 
     Raises:
         UsageError: a transcript that needs more frames than the model left.
     """
-    needed, left = needed_frames(tokens, counts), frames.lengths.cpu()
+    tokens, counts, left = tokens.cpu(), counts.cpu(), frames.lengths.cpu()
+    needed = needed_frames(tokens, counts)
     short = (needed > left).nonzero().flatten().tolist()
     if short:
         i = short[0]

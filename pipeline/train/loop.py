@@ -1,151 +1,344 @@
-"""The training loop: a classifier, Adam, cross-entropy, accuracy."""
+"""The training loop: batches, steps, evaluations, checkpoints; goes on where a run was cut off."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy, pad
 from tqdm import tqdm
 
-from pipeline.errors import UsageError, unknown_name
+from pipeline.errors import TrainingError, UsageError
 from pipeline.loader import Dataset, Split, make_loader, open_dataset
-from pipeline.train.models import MODELS
+from pipeline.loader.batches import Loader
+from pipeline.train import folder as runs
+from pipeline.train import pictures
+from pipeline.train.checkpoint import (
+    BEST,
+    LAST,
+    Description,
+    Saved,
+    load,
+    optimizer_tensors,
+    restore_optimizer,
+    save,
+)
+from pipeline.train.device import accelerated, own_draws, seed_step
+from pipeline.train.evaluation import Evaluation, evaluate, on
+from pipeline.train.fitting import build, describe, statistics
+from pipeline.train.models import entry
+from pipeline.train.recogniser import Recogniser
+from pipeline.train.settings import Settings
+from pipeline.train.tasks import TASKS, Task
 
-SMALLEST = 8  # frames and bins: three 2×2 maxima leave one of each
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MOMENTUM = 0.9
+LOOKED_BACK = 1000  # examples of train whose score is told, unless validation has more
+SHOWN_KEYS = 8
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every hyper-parameter of a run; ``target=None`` takes the dataset's hint."""
+class Report:
+    """An evaluation while training.
 
-    model: str = "conv2d"
-    target: str | None = None
-    epochs: int = 10
-    batch_size: int = 32
-    lr: float = 0.001
-    seed: int = 0
+    Attributes:
+        epoch: how many have begun.
+        loss: mean over the steps since the last evaluation.
+        train: scores on the first examples of train, as many as are held out or 1,000.
+        held_out: scores on what chooses the best model; None without that split.
+        watch: the score among them that tells the best.
+    """
 
-    def __post_init__(self) -> None:
-        bounds = (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("lr", 0 < self.lr < math.inf, "a positive learning rate"),
-            ("seed", 0 <= self.seed < 1 << 63, "0 to 2^63 - 1"),
-        )
-        for name, holds, expected in bounds:
-            if not holds:
-                raise UsageError(f"{name}={getattr(self, name)}: expected {expected}")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch's mean loss and accuracies in [0, 1]; ``validation`` is None without that split."""
-
-    number: int
+    epoch: int
+    step: int
     loss: float
-    train: float
-    validation: float | None
+    train: Mapping[str, float]
+    held_out: Mapping[str, float] | None
+    watch: str
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of a run: accuracy on test in [0, 1], and what guessing the commonest class gives."""
+    """The end of a run: the best model's scores on test; None without that split.
 
-    test: float | None
-    chance: float | None
+    ``main`` is False in all processes but one.
+    """
+
+    folder: Path
+    test: Evaluation | None
+    names: tuple[str, ...]
+    watch: str
     parameters: int
+    steps: int
+    main: bool
+
+
+@dataclass
+class Progress:
+    """Where a run is, all of it in plain values; kept in every checkpoint."""
+
+    step: int = 0
+    loader: Mapping[str, Any] | None = None
+    loss_sum: float = 0.0
+    seen: int = 0
+    best: float | None = None
+    stale: int = 0
+    finished: bool = False
+
+
+@dataclass
+class Run:
+    """All that a step touches."""
+
+    settings: Settings
+    description: Description
+    task: Task
+    data: Dataset
+    folder: Path
+    accelerator: "Accelerator"
+    bare: Recogniser
+    model: torch.nn.Module  # the same, as Accelerate wraps it
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    progress: Progress
 
 
 def train(
-    where: str | Path, settings: Settings, progress: bool = False, cache: Path | None = None
-) -> Iterator[Epoch | Trained]:
-    """Train on a dataset; yields an ``Epoch`` after each, at the end one ``Trained``.
+    where: str | Path,
+    settings: Settings,
+    out: str | Path,
+    tell: Callable[[Report], object] = lambda report: None,
+    cache: Path | None = None,
+    bars: bool = False,
+) -> Trained:
+    """Train a model on a dataset; the same call again goes on where it was cut off.
 
-    Features are normalised by the mean and variance of train. Runs on the CPU and is repeatable:
-    the same settings on the same dataset give the same numbers.
+    The same settings on the same dataset give the same weights, bit for bit on a CPU. ``out`` is a
+    folder that gets settings.json, log.jsonl and the checkpoints best and last; ``tell`` is called
+    with each evaluation.
 
     Raises:
-        UsageError: settings that don't fit the dataset.
+        UsageError: settings that don't fit the dataset, or ``out`` holds another run.
+        TrainingError: the loss is no number any more.
         DatasetError: not a sealed dataset.
         RemoteError: the store of a dataset at a URL can't be read.
     """
-    data = open_dataset(where, normalize=True, cache=cache)
-    target = _target(data, settings)
-    model = _model(data, target, settings)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
-    loader = make_loader(data["train"], settings.batch_size, shuffle=True, seed=settings.seed)
-    for number in range(1, settings.epochs + 1):
-        model.train()
-        loss_sum, correct, seen = 0.0, 0, 0
-        for batch in tqdm(
-            loader, f"epoch {number}", leave=False, disable=None if progress else True
-        ):
-            logits = model(_long_enough(batch["features"]))
-            loss = cross_entropy(logits, batch[target])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            loss_sum += loss.item() * len(logits)
-            correct += int((logits.argmax(1) == batch[target]).sum())
-            seen += len(logits)
-        validation = data.get("validation")
-        held_out = accuracy(model, validation, target) if validation else None
-        yield Epoch(number, loss_sum / seen, correct / seen, held_out)
-    test = data.get("test")
-    parameters = sum(p.numel() for p in model.parameters())
-    if not test:
-        yield Trained(None, None, parameters)
-    else:
-        yield Trained(accuracy(model, test, target), _commonest(test, target), parameters)
+    data = open_dataset(where, key=True, cache=cache)
+    description = describe(data, settings)
+    with (
+        accelerated(settings.device, settings.precision) as accelerator,
+        own_draws(accelerator.device),
+    ):
+        run = _begin(data, description, settings, Path(out), accelerator)
+        while not run.progress.finished:
+            for batch in tqdm(run.loader, leave=False, disable=None if bars else True):
+                _step(run, batch)
+                report = _afterwards(run)
+                if report and accelerator.is_main_process:
+                    tell(report)
+                if run.progress.finished:
+                    break
+        accelerator.wait_for_everyone()
+        return _end(run)
 
 
-@torch.inference_mode()
-def accuracy(model: nn.Module, split: Split, target: str) -> float:
-    """The share of a split's examples that the model classifies rightly."""
-    model.eval()
-    correct = 0
-    for batch in make_loader(split, batch_size=256):
-        correct += int((model(_long_enough(batch["features"])).argmax(1) == batch[target]).sum())
-    return correct / len(split)
-
-
-def _long_enough(features: torch.Tensor) -> torch.Tensor:
-    """(B, T, F) with zeros added where T is below what the model's maxima leave anything of."""
-    missing = max(0, SMALLEST - features.shape[1])
-    return pad(features, (0, 0, 0, missing)) if missing else features
-
-
-def _commonest(split: Split, target: str) -> float:
-    labels = torch.cat([batch[target] for batch in make_loader(split, batch_size=256)])
-    return int(labels.bincount().max()) / len(labels)
-
-
-def _target(data: Dataset, settings: Settings) -> str:
-    target = settings.target or data.info["hints"].get("target", "")
-    classes = data.sealed.classes
-    if target not in classes:
-        if settings.target is None and classes:
-            raise UsageError(
-                f"this dataset hints at no class label: choose --target {next(iter(classes))}"
-            )
-        raise unknown_name("class label", target, classes)
-    return str(target)
-
-
-def _model(data: Dataset, target: str, settings: Settings) -> nn.Module:
-    if settings.model not in MODELS:
-        raise unknown_name("model", settings.model, MODELS)
-    shape = data.sealed.columns.shape
-    if len(shape) != 2 or (shape[1] or 0) < SMALLEST or (shape[0] or SMALLEST) < SMALLEST:
-        found = "×".join("any" if n is None else str(n) for n in shape)
+def _begin(
+    data: Dataset,
+    description: Description,
+    settings: Settings,
+    folder: Path,
+    accelerator: "Accelerator",
+) -> Run:
+    """A run at its beginning, or where its last checkpoint says."""
+    rest = settings.batch_size % accelerator.num_processes
+    if rest:
         raise UsageError(
-            f"{settings.model} needs features of (frames, bins), {SMALLEST}×{SMALLEST} or more; "
-            f"{data.sealed.feature.kind} of this dataset are {found}"
+            f"batch_size={settings.batch_size}: expected a multiple of the "
+            f"{accelerator.num_processes} processes that share it"
         )
-    if not data.get("train"):
-        raise UsageError("this dataset has no train split")
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        return MODELS[settings.model](int(shape[1] or 0), len(data.sealed.classes[target]))
+    torch.manual_seed(settings.seed)
+    bare = build(description, *statistics(data, description))
+    optimizer = _optimizer(bare, settings)
+    loader = make_loader(
+        data["train"],
+        settings.batch_size // accelerator.num_processes,
+        shuffle=True,
+        seed=settings.seed,
+        window=settings.window,
+        num_workers=settings.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    progress = Progress()
+    with accelerator.main_process_first():
+        saved = runs.begin(folder, runs.recorded(data, settings))
+    if saved:
+        progress = Progress(**saved.progress)
+        bare.load_state_dict(dict(saved.weights))
+        loader.load_state_dict(progress.loader or loader.state_dict())
+    model, prepared = accelerator.prepare(bare, optimizer)
+    if saved:
+        restore_optimizer(optimizer, saved.optimizer)
+    run = Run(
+        settings,
+        description,
+        TASKS[entry(settings.model).task],
+        data,
+        folder,
+        accelerator,
+        bare,
+        model,
+        prepared,
+        loader,
+        progress,
+    )
+    if accelerator.is_main_process:
+        runs.cut_log(folder, progress.step)
+        if not saved:
+            _save(run, LAST)
+    return run
+
+
+def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    own, decay = model.parameters(), settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(own, settings.lr, momentum=MOMENTUM, weight_decay=decay)
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(own, settings.lr, weight_decay=decay)
+
+
+def learning_rate(settings: Settings, step: int, per_epoch: int) -> float:
+    """The rate of a step, the first being 0: a function of its number, so nothing of it is saved.
+
+    It rises in a line over the warm-up, then stays, or falls along half a cosine to 0.
+    """
+    rising, total = settings.warmup * per_epoch, settings.epochs * per_epoch
+    if step < rising:
+        return settings.lr * (step + 1) / rising
+    if settings.schedule == "constant":
+        return settings.lr
+    done = (step - rising) / max(total - rising, 1)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _step(run: Run, batch: Mapping[str, Any]) -> None:
+    """One step of the optimizer."""
+    settings, progress, device = run.settings, run.progress, run.accelerator.device
+    seed_step(settings.seed, progress.step, run.accelerator.process_index)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(settings, progress.step, len(run.loader))
+    run.model.train()
+    column = batch[run.description.target]
+    features = batch["features"].to(device, non_blocking=True)
+    output = run.model(features, batch["lengths"].to(device, non_blocking=True))
+    wanted = on(run.task.targets(column, run.description.names), device)
+    loss = run.task.loss(output, wanted, settings.smoothing)
+    run.optimizer.zero_grad()
+    run.accelerator.backward(loss)
+    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf)
+    value = float(loss.detach())
+    if not (math.isfinite(value) and math.isfinite(float(norm))):
+        keys = batch["key"]
+        more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+        raise TrainingError(
+            f"step {progress.step + 1}: the loss is {value}, the gradient's norm {float(norm)}, on "
+            f"{', '.join(keys[:SHOWN_KEYS])}{more}; the weights of before are in "
+            f"{run.folder / LAST}; try a smaller --lr, or --clip 1"
+        )
+    run.optimizer.step()
+    progress.step += 1
+    progress.loss_sum += value * len(column)
+    progress.seen += len(column)
+    progress.loader = run.loader.state_dict()
+
+
+def _afterwards(run: Run) -> Report | None:
+    """After a step: evaluate and save if it is time to."""
+    settings, progress, per_epoch = run.settings, run.progress, len(run.loader)
+    over = progress.step >= settings.epochs * per_epoch
+    report = None
+    if over or progress.step % (settings.eval_every or per_epoch) == 0:
+        report = _evaluated(run)
+        enough = settings.patience is not None and progress.stale >= settings.patience
+        progress.finished = over or enough
+    due = settings.save_every and progress.step % settings.save_every == 0
+    if (report or due) and run.accelerator.is_main_process:
+        _save(run, LAST)
+    return report
+
+
+def _evaluated(run: Run) -> Report:
+    """Scores on train and on what is held out; a better model than before is kept as the best."""
+    settings, progress = run.settings, run.progress
+    held_out = run.data.get(settings.eval_split)
+    if held_out and settings.eval_examples:
+        held_out = held_out[: settings.eval_examples]
+    most = max(LOOKED_BACK, len(held_out) if held_out else 0)
+    seen = _evaluate(run, run.data["train"][:most])
+    found = _evaluate(run, held_out) if held_out else None
+    watch, loss = run.task.watch, progress.loss_sum / max(progress.seen, 1)
+    value = (found or seen).scores[watch]
+    better = progress.best is None or (
+        value > progress.best if run.task.highest else value < progress.best
+    )
+    progress.loss_sum, progress.seen = 0.0, 0
+    progress.stale = 0 if better else progress.stale + 1
+    report = Report(
+        -(-progress.step // len(run.loader)),
+        progress.step,
+        loss,
+        seen.scores,
+        found.scores if found else None,
+        watch,
+    )
+    if better:
+        progress.best = value
+    if run.accelerator.is_main_process:
+        if better:
+            _save(run, BEST)
+        losses = {"train_loss": seen.loss, "held_out_loss": found.loss if found else None}
+        runs.log(run.folder, what="evaluation", **asdict(report), **losses)
+    return report
+
+
+def _evaluate(run: Run, split: Split) -> Evaluation:
+    own, accelerator = run.description, run.accelerator
+    return evaluate(
+        run.bare,
+        run.task,
+        split,
+        own.target,
+        own.names,
+        accelerator.device,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+
+
+def _save(run: Run, name: str) -> None:
+    """The best needs no optimizer: nobody goes on from it."""
+    optimizer = optimizer_tensors(run.optimizer) if name == LAST else {}
+    progress = asdict(run.progress)
+    save(run.folder / name, Saved(run.description, run.bare.state_dict(), optimizer, progress))
+
+
+def _end(run: Run) -> Trained:
+    """The best model's scores on test."""
+    run.bare.load_state_dict(dict(load(run.folder, BEST).weights))
+    test = run.data.get("test")
+    found = _evaluate(run, test) if test else None
+    if run.accelerator.is_main_process:
+        scores = found.scores if found else None
+        runs.log(run.folder, what="end", step=run.progress.step, test=scores)
+        pictures.draw(run.folder, run.description, found, test)
+    return Trained(
+        run.folder,
+        found,
+        run.description.names,
+        run.task.watch,
+        sum(p.numel() for p in run.bare.parameters()),
+        run.progress.step,
+        run.accelerator.is_main_process,
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import unknown_name
+from pipeline.train.models.pooling import last_of
 
 MEMORY = 4.0  # bias of gates that are 0.98 open at first
 
@@ -99,6 +100,5 @@ class SequenceClassifier(nn.Module):
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(B, T) int64, (B,) → (B, outputs) logits"""
         states, _ = self.recurrent(self.embedding(tokens))
-        last = states[torch.arange(len(tokens), device=tokens.device), lengths - 1]
-        logits: torch.Tensor = self.head(last)
+        logits: torch.Tensor = self.head(last_of(states, lengths))
         return logits

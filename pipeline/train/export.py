@@ -1,0 +1,116 @@
+"""Saved model → ONNX, its features inside the graph, checked against what it says here."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.errors import ModelError, UsageError
+from pipeline.features.module import FeatureModule
+from pipeline.files import written
+from pipeline.train.checkpoint import Saved
+from pipeline.train.fitting import feature_of, rebuilt
+from pipeline.train.predict import audio_of
+from pipeline.train.recogniser import Recogniser
+
+SECONDS = 1.0  # of the example that is traced, where clips have any length
+BATCH = 2
+TOLERANCE = 1e-3
+
+
+class Whole(nn.Module):
+    """A ``Recogniser`` of clips without padding."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        super().__init__()
+        self.recogniser = recogniser
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """(B, n) samples, or (B, T, F) features of what is not audio → (B, outputs) logits."""
+        lengths = torch.full((given.shape[0],), given.shape[1], dtype=torch.int64)
+        logits: torch.Tensor = self.recogniser(given, lengths)
+        return logits
+
+
+def export_onnx(saved: Saved, path: Path) -> float:
+    """Write a model as ONNX: raw samples go in, logits come out; the greatest difference seen.
+
+    Sample rate and names of the outputs are in the file's metadata. A file that differs by more
+    than 1e-3 from the model itself is not kept.
+
+    Raises:
+        UsageError: the libraries for it are not installed.
+        ModelError: the model can't be exported, or differs.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch.onnx needs it, and says so at length
+    except ImportError:
+        raise UsageError(
+            "export-onnx needs onnx: install with: pip install 'shardwell[onnx]'"
+        ) from None
+    recogniser, own = rebuilt(saved), saved.description
+    rate = 0
+    if own.audio is not None:
+        recogniser.front = FeatureModule(feature_of(own), exportable=True)
+        audio = audio_of(own)
+        rate = audio.sample_rate
+        n = audio.n_samples or round(SECONDS * rate)
+        example = torch.rand(BATCH, n, generator=torch.Generator().manual_seed(0)) - 0.5
+    elif own.shape[0] is None:
+        raise ModelError(f"a {own.model} of {own.features['kind']} can't be exported: no audio")
+    else:
+        shape = [BATCH, *(int(n or 0) for n in own.shape)]
+        example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    model = Whole(recogniser).eval()
+    free = torch.export.Dim.DYNAMIC
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: free},),
+            verbose=False,
+            input_names=["samples" if rate else "features"],
+            output_names=["logits"],
+        )
+    assert program is not None
+    program.model.metadata_props.update(
+        {
+            "sample_rate": str(rate),
+            "target": own.target,
+            "names": json.dumps(own.names),
+        }
+    )
+    with written(path) as temporary:
+        program.save(temporary)
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        with torch.inference_mode():
+            expected = model(example)
+        (found,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+        difference = float((torch.from_numpy(found) - expected).abs().max())
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"{path}: onnxruntime differs by {difference:.2g}, expected at most {TOLERANCE}"
+            )
+    return difference
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx has much to say about its own insides, in three ways."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,144 @@
+"""What a saved model says about audio files: whole, or heard as a stream."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.audio import Audio, load_audio
+from pipeline.errors import ClipError, ModelError
+from pipeline.features import Waveform
+from pipeline.features.module import FeatureModule
+from pipeline.loader import Dataset
+from pipeline.records import Piece
+from pipeline.train.checkpoint import Description, Saved
+from pipeline.train.evaluation import Evaluation, evaluate
+from pipeline.train.fitting import check_fits, feature_of, rebuilt
+from pipeline.train.frames import Framing
+from pipeline.train.models import entry
+from pipeline.train.models.crnn import Crnn
+from pipeline.train.recogniser import Recogniser
+from pipeline.train.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A file's likeliest answers with their probabilities; or what is wrong with the file."""
+
+    file: str
+    best: Sequence[tuple[str, float]]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a stream says after a chunk: seconds of audio heard, the likeliest answers so far."""
+
+    seconds: float
+    best: Sequence[tuple[str, float]]
+
+
+def hearing(saved: Saved) -> Recogniser:
+    """The model of a checkpoint with its features before it: (B, n) samples and lengths go in.
+
+    Raises:
+        ModelError: it was not trained on audio, or the checkpoint is damaged.
+    """
+    recogniser = rebuilt(saved)
+    if saved.description.audio is None:
+        kind = saved.description.features.get("kind")
+        raise ModelError(f"this {saved.description.model} was trained on {kind}, not on audio")
+    if recogniser.front is None:
+        recogniser.front = FeatureModule(feature_of(saved.description))
+    return recogniser
+
+
+def audio_of(description: Description) -> Audio:
+    """How clips become samples."""
+    return Audio(**(description.audio or {}))
+
+
+def read_clip(file: Path, audio: Audio) -> torch.Tensor:
+    """A file's samples as in training, (1, n) float32: resampled, cut or padded, levelled.
+
+    Raises:
+        ClipError: there is no such file, or it can't be used as audio.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ClipError(f"{error.strerror}") from None
+    samples = load_audio([Piece(memoryview(data))], audio)
+    return torch.from_numpy(np.ascontiguousarray(samples, np.float32)).unsqueeze(0)
+
+
+def evaluated(saved: Saved, data: Dataset, split: str) -> Evaluation:
+    """The scores of a saved model on a split, as training tells them.
+
+    Raises:
+        ModelError: the dataset is not like the one that it was trained on; says in what.
+        UnknownNameError: there is no such split.
+    """
+    own = saved.description
+    if own.audio is not None and isinstance(data.sealed.feature, Waveform):
+        recogniser = hearing(saved)
+    else:
+        recogniser = rebuilt(saved)
+    check_fits(own, data)
+    task = TASKS[entry(own.model).task]
+    device = torch.device("cpu")
+    return evaluate(recogniser, task, data[split], own.target, own.names, device)
+
+
+@torch.inference_mode()
+def predict(saved: Saved, files: Sequence[Path], most: int) -> Iterator[Prediction]:
+    """One prediction per file, in order; a file that can't be used ends nothing.
+
+    Raises:
+        ModelError: the model is not for audio.
+    """
+    recogniser, audio = hearing(saved), audio_of(saved.description)
+    task, names = TASKS[entry(saved.description.model).task], saved.description.names
+    for file in files:
+        try:
+            samples = read_clip(file, audio)
+            output = recogniser(samples, torch.tensor([samples.shape[1]]))
+        except ClipError as error:
+            yield Prediction(str(file), (), str(error))
+        else:
+            yield Prediction(str(file), task.best(output, names, most)[0])
+
+
+@torch.inference_mode()
+def stream(saved: Saved, file: Path, chunk: float, most: int) -> Iterator[Heard]:
+    """Hear a file in chunks of so many seconds, as they would come from a microphone.
+
+    Nothing is computed twice: the front end keeps the samples that the next frame needs, the model
+    its state. The last answer is that of ``predict`` to rounding.
+
+    Raises:
+        ModelError: the model hears clips as a whole, or its features or audio need the whole clip.
+        ClipError: the file can't be used.
+    """
+    recogniser, audio = hearing(saved), audio_of(saved.description)
+    model = recogniser.model
+    if not isinstance(model, Crnn) or not model.streams:
+        raise ModelError(
+            f"this {saved.description.model} hears a clip as a whole; what can hear a stream: "
+            "shardwell train DIR --model crnn --options bidirectional=false"
+        )
+    plain = replace(Audio(audio.sample_rate), duration=audio.duration)
+    if audio != plain:
+        raise ModelError("its clips are trimmed, filtered or levelled as a whole: no stream can be")
+    framing = Framing(feature_of(saved.description))
+    samples = read_clip(file, audio)
+    size, n = max(round(chunk * audio.sample_rate), 1), samples.shape[1]
+    task, names = TASKS[entry(saved.description.model).task], saved.description.names
+    state = model.begin(samples.new_zeros(1, 0, int(saved.description.shape[1] or 0)))
+    for begin in range(0, n, size):
+        end = min(begin + size, n)
+        features = recogniser.normalized(framing.hear(samples[:, begin:end], last=end == n))
+        output, state = model.hear(features, state)
+        yield Heard(end / audio.sample_rate, task.best(output, names, most)[0])

@@ -1,0 +1,68 @@
+"""``Recogniser``: what a dataset serves, or samples, → normalised features → a model's output."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.features.module import FeatureModule
+from pipeline.train.augment import masked, noisy, shifted
+from pipeline.train.models.pooling import present
+
+
+class Recogniser(nn.Module):
+    """A model with all that lies before it, so that training, prediction and export share it.
+
+    Args:
+        model: maps features (B, T, F) and lengths (B,) to what its task takes.
+        mean, factor: (F,): features are normalised as (x - mean) · factor; None for tokens.
+        front: computes features from samples; None where the dataset holds features.
+        augment: names in ``AUGMENTATIONS``, for training.
+    """
+
+    mean: torch.Tensor
+    factor: torch.Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: torch.Tensor | None,
+        factor: torch.Tensor | None,
+        front: FeatureModule | None = None,
+        augment: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.model, self.front, self.augment = model, front, tuple(augment)
+        self.normalizes = mean is not None
+        if mean is not None and factor is not None:
+            self.register_buffer("mean", mean)
+            self.register_buffer("factor", factor)
+
+    def forward(self, given: torch.Tensor, lengths: torch.Tensor) -> Any:
+        """(B, T, F) features, (B, T) tokens or (B, n) samples, and lengths → the model's output."""
+        with torch.autocast(given.device.type, enabled=False):  # decibels need all their bits
+            features, lengths = self.prepared(given, lengths)
+        return self.model(features, lengths)
+
+    def prepared(
+        self, given: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model sees, and its lengths in frames; zeros behind each example."""
+        changes = self.augment if self.training else ()
+        if self.front is not None:
+            given = shifted(given) if "shift" in changes else given
+            given = noisy(given) if "noise" in changes else given
+            given = self.front(given)
+            lengths = torch.full_like(lengths, given.shape[1])
+        if self.normalizes:
+            given = self.normalized(given)
+            inside = present(lengths, given.shape[1]).unsqueeze(2)
+            given = torch.where(inside, given, 0.0)
+            given = shifted(given) if "shift" in changes and self.front is None else given
+            given = masked(given) if "mask" in changes else given
+        return given, lengths
+
+    def normalized(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, T, F) → the same, of mean 0 and variance 1 over train."""
+        return (features - self.mean) * self.factor
