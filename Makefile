@@ -4,7 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench results clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -13,10 +13,11 @@ demo: .venv/.demo  ## make speech, prepare it, train on it: three minutes, no da
 	@echo "== prepare: espeak-ng says ten words in sixty voices; MFCC shards by two workers"
 	@$(BIN)/shardwell prepare synthetic_commands --workers 2 --out demo/data --cache demo/cache | tee demo.log
 	@echo "== train: a small Conv2d classifier"
-	@$(BIN)/shardwell train "$$(tail -n 1 demo.log)" --epochs 8
+	@$(BIN)/shardwell train "$$(tail -n 1 demo.log)" --epochs 8 --out demo/run
 	@echo "== where everything is"
 	@echo "dataset   $$(tail -n 1 demo.log)   (shards, sidecars, dataset.json)"
 	@echo "archive   demo/cache/generated   (the recordings, in Speech Commands' layout)"
+	@echo "run       demo/run   (the model, its log, curves and confusion matrix)"
 	@echo "delete    rm -r demo"
 	@rm -f demo.log
 
@@ -33,6 +34,9 @@ check: .venv/.dev  ## format, lint, types
 
 bench: .venv/.bench  ## the benchmarks
 	$(BIN)/python -m tests.bench
+
+results: .venv/.dev  ## train every system on real data, print the table of what they reach
+	$(BIN)/python -m tests.bench results
 
 clean:  ## remove the environment and the demo
 	rm -rf .venv demo

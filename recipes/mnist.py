@@ -75,5 +75,5 @@ RECIPE = Recipe(
     features=("pixels",),
     examples=examples,
     load=load,
-    hints={"target": "digit"},
+    hints={"target": "digit", "model": "lstm"},
 )

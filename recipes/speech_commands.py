@@ -48,5 +48,5 @@ RECIPE = Recipe(
     examples=examples,
     load=load_audio,
     audio=Audio(sample_rate=16000, duration=1.0),
-    hints={"target": "word"},
+    hints={"target": "word", "model": "bcresnet"},
 )

@@ -6,15 +6,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import main, parser
+from pipeline.cli.train import FLAGS
 from pipeline.prepare import Request, prepare_dataset
+from pipeline.train import Settings
 
 Ask = Callable[..., Request]
 ROOT = Path(__file__).parent.parent
+NEED_IMAGES_OR_A_MODEL = ("train", "evaluate", "predict", "export-onnx")
 
 
 def helps() -> dict[str, str]:
@@ -40,8 +44,8 @@ def test_the_examples_of_the_help_run_as_they_stand(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, text in helps().items():
-        if name in ("", "train"):
-            continue  # the first is two others; training is shown on a corpus of real images
+        if name in ("", *NEED_IMAGES_OR_A_MODEL):
+            continue  # the first is two others
         line = text.rstrip().splitlines()[-1].strip()
         arguments = [str(digits_dataset) if "*" in a else a for a in shlex.split(line)[1:]]
         assert main(arguments) == 0, line
@@ -119,15 +123,33 @@ def test_verify_exits_with_1_and_names_what_is_wrong(
 
 
 def test_train_prints_a_line_per_epoch(
-    capsys: pytest.CaptureFixture[str], ask_commands: Ask
+    capsys: pytest.CaptureFixture[str],
+    ask_commands: Ask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = prepare_dataset(ask_commands()).folder
-    assert main(["train", str(folder), "--epochs", "2"]) == 0
+    out = folder.parent / "run"
+    assert (
+        main(["train", str(folder), "--model", "conv2d", "--epochs", "2", "--out", str(out)]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    line = r"epoch +\d · loss \d+\.\d{4} · train \d\.\d{3} · validation \d\.\d{3}"
+    assert len(lines) == 4
+    line = r"epoch +\d · loss \d+\.\d{4} · train \d\.\d{3} · held out \d\.\d{3}"
     assert all(re.fullmatch(line, text) for text in lines[:2])
     assert lines[2].startswith("test accuracy ")
+    assert lines[3] == str(out)
+    assert main(["train", str(folder), "--model", "conv2d", "--epochs", "2", "--json"]) == 0
+    *reports, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [report["epoch"] for report in reports] == [1, 2]
+    assert end["path"].startswith("runs/speech_commands-mini-conv2d-")
+    assert end["test"]["accuracy"] <= 1
+    assert end["steps"] == 2
+
+
+def test_every_setting_has_its_flag() -> None:
+    assert [name for name, _, _ in FLAGS] == [field.name for field in fields(Settings)]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +161,8 @@ def test_train_prints_a_line_per_epoch(
         (["prepare", "mnist", "--offline", "--cache", "none"], 1, "--offline forbids"),
         (["verify", "none"], 1, "none: expected a sealed dataset with a dataset.json, got no"),
         (["train", "none"], 1, "none: expected a sealed dataset"),
+        (["predict", "none", "x.wav"], 1, "none: expected a saved model, got no such file"),
+        (["export-onnx", "none"], 1, "none: expected a saved model, got no such file"),
         (["features", "--rate", "0"], 2, "sample_rate=0: expected 1,000 to 1,000,000 Hz"),
         (["info", "x"], 2, "unknown recipe 'x'"),
     ],

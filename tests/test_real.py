@@ -7,11 +7,15 @@ import torch
 
 from pipeline.loader import make_loader, open_dataset
 from pipeline.prepare import Prepared, Request, prepare_dataset
-from pipeline.train import Settings, Trained, train
+from pipeline.train import TASKS, settings_for, train
+from pipeline.train.checkpoint import load
+from pipeline.train.evaluation import evaluate
+from pipeline.train.fitting import rebuilt
 from tests.conftest import real_data
 
 pytestmark = pytest.mark.real
 HERE = Path(__file__).parent / "real"
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +84,24 @@ def test_ljspeech_has_its_texts(build: dict[str, Prepared]) -> None:
     assert texts["LJ001-0007"]["normalized_text"].endswith("fourteen fifty-five,")
 
 
-def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared]) -> None:
+def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared], tmp_path: Path) -> None:
     """Six epochs are enough to be far above chance (8.5 %) on unseen speakers."""
     torch.set_num_threads(2)
-    *_, end = train(build["speech_commands"].folder, Settings(epochs=6))
-    assert isinstance(end, Trained)
+    settings = settings_for({"model": "conv2d", "epochs": 6}, {})
+    end = train(build["speech_commands"].folder, settings, tmp_path)
     assert end.test is not None
-    assert end.test > 0.35
+    assert end.test.scores["accuracy"] > 0.35
+
+
+@pytest.mark.slow
+def test_an_lstm_reads_images_row_by_row(build: dict[str, Prepared], tmp_path: Path) -> None:
+    """The exercise: one epoch, then the first 2,000 images of test."""
+    train(build["mnist"].folder, settings_for({"model": "lstm"}, {}), tmp_path)
+    images = open_dataset(build["mnist"].folder)["test"]
+    first = images.filter("key", lambda keys: keys < "test-02000")
+    assert len(first) == 2000
+    saved = load(tmp_path)
+    found = evaluate(
+        rebuilt(saved), TASKS["classify"], first, "digit", saved.description.names, CPU
+    )
+    assert found.scores["accuracy"] >= 0.95

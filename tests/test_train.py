@@ -1,6 +1,7 @@
-"""The trainer learns, repeats itself, goes on where it was cut off, and refuses what doesn't fit."""
+"""The trainer learns, repeats itself, goes on where it was cut off, refuses what doesn't fit."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from pipeline.train.metrics import class_scores, confusion
 from pipeline.train.models import make
 from pipeline.train.models.conv1d import left_over
 from pipeline.train.models.pooling import last_of, mean_over, turned
+from pipeline.train.run import Run
 
 Ask = Callable[..., Request]
 ROOT = Path(__file__).parent.parent
@@ -115,7 +117,7 @@ def test_a_run_that_was_cut_off_ends_the_same(
     run(commands, tmp_path / "whole", **options)
     step = loop_module._step
 
-    def dies(run: loop_module.Run, batch: object) -> None:
+    def dies(run: Run, batch: object) -> None:
         if run.progress.step == 8:
             raise KeyboardInterrupt
         step(run, batch)  # type: ignore[arg-type]
@@ -176,6 +178,15 @@ def test_every_classifier_trains_on_features_and_on_waveforms(
         _, end = run(folder, tmp_path / folder.name, **options, augment=every)
         assert end.test is not None
         assert len(end.test.answers) == 3
+
+
+def test_bfloat16_is_for_the_model_alone(commands: Path, tmp_path: Path) -> None:
+    """Weights, loss and normalisation stay float32; the answers are nearly the same."""
+    ends = [run(commands, tmp_path / p, epochs=2, precision=p) for p in ("float32", "bfloat16")]
+    losses = [reports[-1].loss for reports, _ in ends]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights(tmp_path / "bfloat16").values())
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -267,6 +278,7 @@ def test_scores_are_those_of_the_textbook() -> None:
         ({"schedule": "linear"}, UnknownNameError, "unknown schedule 'linear': expected one of"),
         ({"augment": ("echo",)}, UnknownNameError, "unknown augmentation 'echo'"),
         ({"features": "log_mel"}, UsageError, "this dataset holds mfcc already"),
+        ({"device": "tpu"}, UnknownNameError, "unknown device 'tpu': expected one of"),
         ({"patience": 0}, UsageError, "patience=0: expected at least 1"),
         ({"epoch": 1}, UnknownNameError, "unknown setting 'epoch': expected one of epochs"),
     ],
@@ -292,7 +304,7 @@ def test_what_does_not_fit_says_what_does(
         ),
         (
             prepare_dataset(ask_commands(features="waveform", audio="duration=none")).folder,
-            r"conv2d needs clips of one length: prepare with duration=.*, but waveform .* are any; ",
+            r"conv2d needs clips of one length: prepare with duration=.*waveform .* are any; ",
         ),
         (
             prepare_dataset(ask_commands(features="mfcc:n_mfcc=5")).folder,
@@ -323,6 +335,7 @@ def test_damaged_checkpoints_are_named(commands: Path, tmp_path: Path) -> None:
 
 
 COMMAND = [sys.executable, "-m", "pipeline", "train"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow
@@ -332,10 +345,10 @@ def test_a_killed_run_ends_with_the_same_weights(commands: Path, tmp_path: Path)
         "--model crnn --options hidden=16 --epochs 12 --batch-size 2 --save-every 1 --device cpu"
     )
     whole, cut = ([*COMMAND, str(commands), *flags.split(), "--out"] for _ in range(2))
-    subprocess.run([*whole, tmp_path / "whole"], cwd=ROOT, check=True)
+    subprocess.run([*whole, tmp_path / "whole"], cwd=ROOT, env=ONE_THREAD, check=True)
     seen = 0
     for _ in range(3):
-        process = subprocess.Popen([*cut, tmp_path / "cut"], cwd=ROOT)
+        process = subprocess.Popen([*cut, tmp_path / "cut"], cwd=ROOT, env=ONE_THREAD)
         last = tmp_path / "cut" / LAST
         while process.poll() is None:
             if last.exists() and load(last).progress["step"] >= seen + 7:
@@ -343,7 +356,7 @@ def test_a_killed_run_ends_with_the_same_weights(commands: Path, tmp_path: Path)
             time.sleep(0.01)
         assert process.returncode == -9
         seen = load(last).progress["step"]
-    subprocess.run([*cut, tmp_path / "cut"], cwd=ROOT, check=True)
+    subprocess.run([*cut, tmp_path / "cut"], cwd=ROOT, env=ONE_THREAD, check=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert same(weights(tmp_path / "whole", BEST), weights(tmp_path / "cut", BEST))
     assert events(tmp_path / "whole") == events(tmp_path / "cut")
@@ -355,10 +368,10 @@ def test_two_processes_train_as_one(commands: Path, tmp_path: Path) -> None:
     flags = f"{commands} --model lstm --options hidden=16 --epochs 1 --eval-every 1 --device cpu"
     batch = ["--batch-size", "2"]
     one = [*COMMAND, *flags.split(), *batch, "--json", "--out", str(tmp_path / "one")]
-    subprocess.run(one, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(one, cwd=ROOT, env=ONE_THREAD, check=True, capture_output=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     two = [*torchrun, "-m", *one[2:-1], str(tmp_path / "two")]
-    done = subprocess.run(two, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(two, cwd=ROOT, env=ONE_THREAD, check=True, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert sum("parameters" in line for line in lines) == 1  # one process speaks
     first, second = (events(tmp_path / name) for name in ("one", "two"))

@@ -67,9 +67,10 @@ class Framing:
             whole, self.begun = whole[:, self.skipped :], True
         if last:
             whole = torch.cat([whole, self._beyond(self.tail[:, : self.beyond])], dim=1)
-        ready = max((whole.shape[1] - own.win_length) // own.hop_length + 1, 0)
+        ready = (whole.shape[1] - own.win_length) // own.hop_length + 1
         if last:
             ready = min(ready, own.frames(self.heard) - self.given)
+        ready = max(ready if last else ready - own.drop_last, 0)  # it may be the last one
         self.held = whole[:, ready * own.hop_length :]
         self.given += ready
         if not ready:

@@ -4,38 +4,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from pipeline.errors import TrainingError, UsageError
-from pipeline.loader import Dataset, Split, make_loader, open_dataset
-from pipeline.loader.batches import Loader
+from pipeline.errors import TrainingError
+from pipeline.loader import Split, open_dataset
 from pipeline.train import folder as runs
 from pipeline.train import pictures
-from pipeline.train.checkpoint import (
-    BEST,
-    LAST,
-    Description,
-    Saved,
-    load,
-    optimizer_tensors,
-    restore_optimizer,
-    save,
-)
+from pipeline.train.checkpoint import BEST, LAST, load
 from pipeline.train.device import accelerated, own_draws, seed_step
 from pipeline.train.evaluation import Evaluation, evaluate, on
-from pipeline.train.fitting import build, describe, statistics
-from pipeline.train.models import entry
-from pipeline.train.recogniser import Recogniser
+from pipeline.train.fitting import describe
+from pipeline.train.run import Run, begin, keep
 from pipeline.train.settings import Settings
-from pipeline.train.tasks import TASKS, Task
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-MOMENTUM = 0.9
 LOOKED_BACK = 1000  # examples of train whose score is told, unless validation has more
 SHOWN_KEYS = 8
 
@@ -76,36 +59,6 @@ class Trained:
     main: bool
 
 
-@dataclass
-class Progress:
-    """Where a run is, all of it in plain values; kept in every checkpoint."""
-
-    step: int = 0
-    loader: Mapping[str, Any] | None = None
-    loss_sum: float = 0.0
-    seen: int = 0
-    best: float | None = None
-    stale: int = 0
-    finished: bool = False
-
-
-@dataclass
-class Run:
-    """All that a step touches."""
-
-    settings: Settings
-    description: Description
-    task: Task
-    data: Dataset
-    folder: Path
-    accelerator: "Accelerator"
-    bare: Recogniser
-    model: torch.nn.Module  # the same, as Accelerate wraps it
-    optimizer: torch.optim.Optimizer
-    loader: Loader
-    progress: Progress
-
-
 def train(
     where: str | Path,
     settings: Settings,
@@ -132,7 +85,7 @@ def train(
         accelerated(settings.device, settings.precision) as accelerator,
         own_draws(accelerator.device),
     ):
-        run = _begin(data, description, settings, Path(out), accelerator)
+        run = begin(data, description, settings, Path(out), accelerator)
         while not run.progress.finished:
             for batch in tqdm(run.loader, leave=False, disable=None if bars else True):
                 _step(run, batch)
@@ -143,70 +96,6 @@ def train(
                     break
         accelerator.wait_for_everyone()
         return _end(run)
-
-
-def _begin(
-    data: Dataset,
-    description: Description,
-    settings: Settings,
-    folder: Path,
-    accelerator: "Accelerator",
-) -> Run:
-    """A run at its beginning, or where its last checkpoint says."""
-    rest = settings.batch_size % accelerator.num_processes
-    if rest:
-        raise UsageError(
-            f"batch_size={settings.batch_size}: expected a multiple of the "
-            f"{accelerator.num_processes} processes that share it"
-        )
-    torch.manual_seed(settings.seed)
-    bare = build(description, *statistics(data, description))
-    optimizer = _optimizer(bare, settings)
-    loader = make_loader(
-        data["train"],
-        settings.batch_size // accelerator.num_processes,
-        shuffle=True,
-        seed=settings.seed,
-        window=settings.window,
-        num_workers=settings.workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    progress = Progress()
-    with accelerator.main_process_first():
-        saved = runs.begin(folder, runs.recorded(data, settings))
-    if saved:
-        progress = Progress(**saved.progress)
-        bare.load_state_dict(dict(saved.weights))
-        loader.load_state_dict(progress.loader or loader.state_dict())
-    model, prepared = accelerator.prepare(bare, optimizer)
-    if saved:
-        restore_optimizer(optimizer, saved.optimizer)
-    run = Run(
-        settings,
-        description,
-        TASKS[entry(settings.model).task],
-        data,
-        folder,
-        accelerator,
-        bare,
-        model,
-        prepared,
-        loader,
-        progress,
-    )
-    if accelerator.is_main_process:
-        runs.cut_log(folder, progress.step)
-        if not saved:
-            _save(run, LAST)
-    return run
-
-
-def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    own, decay = model.parameters(), settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(own, settings.lr, momentum=MOMENTUM, weight_decay=decay)
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(own, settings.lr, weight_decay=decay)
 
 
 def learning_rate(settings: Settings, step: int, per_epoch: int) -> float:
@@ -265,7 +154,7 @@ def _afterwards(run: Run) -> Report | None:
         progress.finished = over or enough
     due = settings.save_every and progress.step % settings.save_every == 0
     if (report or due) and run.accelerator.is_main_process:
-        _save(run, LAST)
+        keep(run, LAST)
     return report
 
 
@@ -297,7 +186,7 @@ def _evaluated(run: Run) -> Report:
         progress.best = value
     if run.accelerator.is_main_process:
         if better:
-            _save(run, BEST)
+            keep(run, BEST)
         losses = {"train_loss": seen.loss, "held_out_loss": found.loss if found else None}
         runs.log(run.folder, what="evaluation", **asdict(report), **losses)
     return report
@@ -315,13 +204,6 @@ def _evaluate(run: Run, split: Split) -> Evaluation:
         accelerator.process_index,
         accelerator.num_processes,
     )
-
-
-def _save(run: Run, name: str) -> None:
-    """The best needs no optimizer: nobody goes on from it."""
-    optimizer = optimizer_tensors(run.optimizer) if name == LAST else {}
-    progress = asdict(run.progress)
-    save(run.folder / name, Saved(run.description, run.bare.state_dict(), optimizer, progress))
 
 
 def _end(run: Run) -> Trained:

@@ -38,7 +38,9 @@ def class_scores(
     classification = torchmetrics().classification
     one = {"num_classes": max(len(names), 2)}
     return {
-        "accuracy": float((found == wanted).float().mean()),
+        "accuracy": float(
+            classification.multiclass_accuracy(found, wanted, average="micro", **one)
+        ),
         "precision": float(classification.multiclass_precision(found, wanted, **one)),
         "recall": float(classification.multiclass_recall(found, wanted, **one)),
         "f1": float(classification.multiclass_f1_score(found, wanted, **one)),

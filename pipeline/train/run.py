@@ -1,0 +1,132 @@
+"""``Run``: all that a step touches; how it begins, goes on, and is saved."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.errors import UsageError
+from pipeline.loader import Dataset, make_loader
+from pipeline.loader.batches import Loader
+from pipeline.train import folder as runs
+from pipeline.train.checkpoint import (
+    LAST,
+    Description,
+    Saved,
+    optimizer_tensors,
+    restore_optimizer,
+    save,
+)
+from pipeline.train.fitting import build, statistics
+from pipeline.train.models import entry
+from pipeline.train.recogniser import Recogniser
+from pipeline.train.settings import Settings
+from pipeline.train.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MOMENTUM = 0.9
+
+
+@dataclass
+class Progress:
+    """Where a run is, all of it in plain values; kept in every checkpoint."""
+
+    step: int = 0
+    loader: Mapping[str, Any] | None = None
+    loss_sum: float = 0.0
+    seen: int = 0
+    best: float | None = None
+    stale: int = 0
+    finished: bool = False
+
+
+@dataclass
+class Run:
+    """All that a step touches."""
+
+    settings: Settings
+    description: Description
+    task: Task
+    data: Dataset
+    folder: Path
+    accelerator: "Accelerator"
+    bare: Recogniser
+    model: torch.nn.Module  # the same, as Accelerate wraps it
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    progress: Progress
+
+
+def begin(
+    data: Dataset,
+    description: Description,
+    settings: Settings,
+    folder: Path,
+    accelerator: "Accelerator",
+) -> Run:
+    """A run at its beginning, or where its last checkpoint says."""
+    rest = settings.batch_size % accelerator.num_processes
+    if rest:
+        raise UsageError(
+            f"batch_size={settings.batch_size}: expected a multiple of the "
+            f"{accelerator.num_processes} processes that share it"
+        )
+    torch.manual_seed(settings.seed)
+    bare = build(description, *statistics(data, description))
+    optimizer = _optimizer(bare, settings)
+    loader = make_loader(
+        data["train"],
+        settings.batch_size // accelerator.num_processes,
+        shuffle=True,
+        seed=settings.seed,
+        window=settings.window,
+        num_workers=settings.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    progress = Progress()
+    with accelerator.main_process_first():
+        saved = runs.begin(folder, runs.recorded(data, settings))
+    if saved:
+        progress = Progress(**saved.progress)
+        bare.load_state_dict(dict(saved.weights))
+        loader.load_state_dict(progress.loader or loader.state_dict())
+    model, prepared = accelerator.prepare(bare, optimizer)
+    if saved:
+        restore_optimizer(optimizer, saved.optimizer)
+    run = Run(
+        settings,
+        description,
+        TASKS[entry(settings.model).task],
+        data,
+        folder,
+        accelerator,
+        bare,
+        model,
+        prepared,
+        loader,
+        progress,
+    )
+    if accelerator.is_main_process:
+        runs.cut_log(folder, progress.step)
+        if not saved:
+            keep(run, LAST)
+    return run
+
+
+def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    own, decay = model.parameters(), settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(own, settings.lr, momentum=MOMENTUM, weight_decay=decay)
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(own, settings.lr, weight_decay=decay)
+
+
+def keep(run: Run, name: str) -> None:
+    """Save a run as its best or its last; the best needs no optimizer: nobody goes on from it."""
+    optimizer = optimizer_tensors(run.optimizer) if name == LAST else {}
+    progress = asdict(run.progress)
+    save(run.folder / name, Saved(run.description, run.bare.state_dict(), optimizer, progress))
