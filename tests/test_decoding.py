@@ -11,7 +11,9 @@ from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.train import settings_for, train
 from pipeline.train.arpa import read_arpa
+from pipeline.train.checkpoint import load
 from pipeline.train.decoding import decode
+from pipeline.train.export import export_onnx
 
 Ask = Callable[..., Request]
 SMALL = {"hidden": 48, "layers": 2, "context": 4, "dropout": 0.0}
@@ -39,6 +41,21 @@ def test_one_sound_is_read_three_ways(phrases: Path, tmp_path: Path) -> None:
         assert all(value >= 0 for value in asdict(way).values())
     assert found.greedy.cer < 1  # it heard something
     assert found.alpha > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("dnn_ctc", SMALL),
+        ("crnn_ctc", {"hidden": 16, "channels": 4}),
+        ("crnn_ctc", {"hidden": 16, "channels": 4, "bidirectional": False}),
+    ],
+)
+def test_transcribers_are_exported(
+    phrases: Path, tmp_path: Path, model: str, options: dict[str, object]
+) -> None:
+    run = trained(phrases, tmp_path / "run", model=model, epochs=1, options=options)
+    assert export_onnx(load(run), tmp_path / "model.onnx") < 1e-3
 
 
 def test_what_can_not_be_decoded_is_named(phrases: Path, ask_commands: Ask, tmp_path: Path) -> None:
