@@ -43,6 +43,7 @@ def test_one_sound_is_read_three_ways(phrases: Path, tmp_path: Path) -> None:
     assert found.alpha > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "options"),
     [
