@@ -153,7 +153,7 @@ def test_an_exported_model_takes_samples(model: str, clips: Path, tmp_path: Path
     import onnxruntime
 
     options = {"bcresnet": {"scale": 1}, "crnn": {"hidden": 8}}.get(model, {})
-    saved = trained(clips, tmp_path / "run", model=model, options=options, epochs=1, warmup=0.0)
+    saved = trained(clips, tmp_path / "run", model=model, options=options, epochs=1)
     path = tmp_path / "model.onnx"
     assert export_onnx(saved, path) < 1e-4
     session = onnxruntime.InferenceSession(path)

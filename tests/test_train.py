@@ -140,6 +140,7 @@ def test_a_finished_run_is_not_trained_again(commands: Path, tmp_path: Path) -> 
     assert reports == []
     assert again == first
     assert same(before, weights(tmp_path))
+    run(commands, tmp_path, epochs=1, workers=1, save_every=1)  # decide nothing
     with pytest.raises(UsageError, match=r"holds a run with epochs=1, now 2: choose another --out"):
         run(commands, tmp_path, epochs=2)
 
@@ -159,7 +160,7 @@ def test_a_loss_that_is_no_number_stops_the_run(commands: Path, tmp_path: Path) 
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    settings = Settings(lr=1.0, epochs=10, warmup=2.0, schedule="cosine")
+    settings = Settings(lr=1.0, epochs=10, warmup=0.2, schedule="cosine")
     rates = [learning_rate(settings, step, per_epoch=5) for step in range(50)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
@@ -172,7 +173,7 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_every_classifier_trains_on_features_and_on_waveforms(
     name: str, commands: Path, clips: Path, tmp_path: Path
 ) -> None:
-    options = {"model": name, "options": SMALL.get(name, {}), "epochs": 1, "warmup": 0.0}
+    options = {"model": name, "options": SMALL.get(name, {}), "epochs": 1}
     for folder in (commands, clips):
         every = ("shift", "noise", "mask")
         _, end = run(folder, tmp_path / folder.name, **options, augment=every)

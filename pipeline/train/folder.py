@@ -13,11 +13,14 @@ from pipeline.train.checkpoint import LAST, Saved, load
 from pipeline.train.settings import Settings
 
 SETTINGS, LOG = "settings.json", "log.jsonl"
+FREE = {"workers", "save_every"}  # they decide no weight: a run may go on with others
 
 
 def run_name(data: Dataset, settings: Settings) -> str:
     """``<recipe>-<protocol>-<model>-<8 hex>``; the digits stand for settings and data."""
-    decides = json.dumps(recorded(data, settings), sort_keys=True)
+    whole = recorded(data, settings)
+    whole["settings"] = {k: v for k, v in whole["settings"].items() if k not in FREE}
+    decides = json.dumps(whole, sort_keys=True)
     info, digits = data.info, hashlib.sha256(decides.encode()).hexdigest()[:8]
     return f"{info['recipe']['name']}-{info['protocol']['name']}-{settings.model}-{digits}"
 
@@ -46,7 +49,7 @@ def begin(folder: Path, wanted: Mapping[str, Any]) -> Saved | None:
             f"{name}={old.get(name)!r}, now {new.get(name)!r}"
             for old, new in pairs
             for name in {**old, **new}
-            if old.get(name) != new.get(name)
+            if name not in FREE and old.get(name) != new.get(name)
         ]
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not readable: {error}; remove the folder") from None

@@ -103,7 +103,8 @@ def learning_rate(settings: Settings, step: int, per_epoch: int) -> float:
 
     It rises in a line over the warm-up, then stays, or falls along half a cosine to 0.
     """
-    rising, total = settings.warmup * per_epoch, settings.epochs * per_epoch
+    total = settings.epochs * per_epoch
+    rising = settings.warmup * total
     if step < rising:
         return settings.lr * (step + 1) / rising
     if settings.schedule == "constant":

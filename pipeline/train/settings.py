@@ -33,8 +33,8 @@ class Settings:
         optimizer: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
         lr: learning rate; its peak, with a schedule.
         schedule: ``constant``, or ``cosine``: down to 0 at the end.
-        warmup: epochs in which the learning rate rises from 0.
-        clip: largest norm of the gradient.
+        warmup: share of the run in which the learning rate rises from 0.
+        clip: largest norm of the gradient; 0 for any.
         smoothing: share of a class label that goes to all of them evenly.
         augment: names in ``AUGMENTATIONS``.
         patience: so many evaluations without a better one end the run.
@@ -60,7 +60,7 @@ class Settings:
     weight_decay: float = 0.0
     schedule: str = "constant"
     warmup: float = 0.0
-    clip: float | None = None
+    clip: float = 0.0
     smoothing: float = 0.0
     augment: tuple[str, ...] = ()
     patience: int | None = None
@@ -85,8 +85,8 @@ class Settings:
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("lr", 0 < self.lr < math.inf, "a positive learning rate"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("warmup", 0 <= self.warmup <= self.epochs, "0 epochs to all of them"),
-            ("clip", self.clip is None or self.clip > 0, "a positive norm"),
+            ("warmup", 0 <= self.warmup <= 1, "a share of the run, 0 to 1"),
+            ("clip", 0 <= self.clip < math.inf, "a norm, or 0 for any"),
             ("smoothing", 0 <= self.smoothing < 1, "0 to below 1"),
             ("seed", 0 <= self.seed < 1 << 32, "0 to 2^32 - 1"),
             ("workers", self.workers >= 0, "0 or more"),

@@ -51,7 +51,10 @@ MODELS: dict[str, Entry] = {
     "conv2d": Entry(Conv2d, bins=8),
     "conv1d": Entry(Conv1d, settings={"epochs": 30, "schedule": "cosine"}),
     "crnn": Entry(Crnn, bins=4, settings={"epochs": 30, "schedule": "cosine"}),
-    "lstm": Entry(Lstm, settings={"epochs": 1, "batch_size": 64, "lr": 0.01, "clip": 1.0}),
+    "lstm": Entry(
+        Lstm,
+        settings={"epochs": 1, "batch_size": 64, "lr": 0.01, "clip": 1.0, "schedule": "cosine"},
+    ),
     "bcresnet": Entry(
         BcResNet,
         bins=8,
@@ -62,7 +65,7 @@ MODELS: dict[str, Entry] = {
             "lr": 0.003,
             "weight_decay": 0.01,
             "schedule": "cosine",
-            "warmup": 5.0,
+            "warmup": 0.05,
             "augment": ("shift", "noise", "mask"),
         },
     ),
