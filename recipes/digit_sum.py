@@ -100,5 +100,5 @@ RECIPE = Recipe(
     examples=examples,
     load=load,
     generators={"tutorial": tutorial, "free": free},
-    hints={"target": "sum"},
+    hints={"target": "sum", "model": "recurrent"},
 )

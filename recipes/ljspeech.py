@@ -52,5 +52,5 @@ RECIPE = Recipe(
     examples=examples,
     load=load_audio,
     audio=Audio(sample_rate=22050),
-    hints={"target": "normalized_text"},
+    hints={"target": "normalized_text", "model": "dnn_ctc"},
 )

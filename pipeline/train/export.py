@@ -16,6 +16,7 @@ from pipeline.features.module import FeatureModule
 from pipeline.files import written
 from pipeline.train.checkpoint import Saved
 from pipeline.train.fitting import feature_of, rebuilt
+from pipeline.train.models.frames import Frames
 from pipeline.train.predict import audio_of
 from pipeline.train.recogniser import Recogniser
 
@@ -32,9 +33,13 @@ class Whole(nn.Module):
         self.recogniser = recogniser
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
-        """(B, n) samples, or (B, T, F) features of what is not audio → (B, outputs) logits."""
+        """(B, n) samples, or (B, T, F) features of what is not audio → (B, outputs) logits.
+
+        Of a model for CTC (B, T', outputs).
+        """
         lengths = torch.full((given.shape[0],), given.shape[1], dtype=torch.int64)
-        logits: torch.Tensor = self.recogniser(given, lengths)
+        output = self.recogniser(given, lengths)
+        logits: torch.Tensor = output.logits if isinstance(output, Frames) else output
         return logits
 
 

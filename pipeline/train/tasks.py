@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, softmax
 
 from pipeline.dataset import Sealed
+from pipeline.train import transcription
 from pipeline.train.metrics import class_scores
 
 
@@ -70,4 +71,17 @@ CLASSIFY = Task(
     watch="accuracy",
 )
 
-TASKS: dict[str, Task] = {"classify": CLASSIFY}
+TRANSCRIBE = Task(
+    label="text",
+    names=transcription.names,
+    targets=transcription.targets,
+    loss=transcription.loss,
+    answers=transcription.answers,
+    truths=transcription.truths,
+    scores=transcription.scores,
+    best=transcription.best,
+    watch="cer",
+    highest=False,
+)
+
+TASKS: dict[str, Task] = {"classify": CLASSIFY, "transcribe": TRANSCRIBE}

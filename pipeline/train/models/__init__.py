@@ -12,7 +12,11 @@ from pipeline.train.models.bcresnet import BcResNet
 from pipeline.train.models.conv1d import Conv1d
 from pipeline.train.models.conv2d import Conv2d
 from pipeline.train.models.crnn import Crnn
+from pipeline.train.models.crnn_ctc import CrnnCtc
+from pipeline.train.models.dnn import DnnCtc
 from pipeline.train.models.lstm import Lstm
+from pipeline.train.models.recurrent import SequenceClassifier
+from pipeline.train.models.text_crnn import TextCrnn
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,50 @@ MODELS: dict[str, Entry] = {
             "schedule": "cosine",
             "warmup": 0.05,
             "augment": ("shift", "noise", "mask"),
+        },
+    ),
+    "dnn_ctc": Entry(
+        DnnCtc,
+        task="transcribe",
+        settings={
+            "epochs": 60,
+            "batch_size": 8,
+            "optimizer": "adamw",
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "warmup": 0.05,
+            "clip": 1.0,
+        },
+    ),
+    "crnn_ctc": Entry(
+        CrnnCtc,
+        task="transcribe",
+        settings={
+            "epochs": 60,
+            "batch_size": 16,
+            "optimizer": "adamw",
+            "lr": 0.002,
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "warmup": 0.05,
+            "clip": 1.0,
+        },
+    ),
+    "recurrent": Entry(
+        SequenceClassifier, takes="tokens", settings={"epochs": 500, "batch_size": 8}
+    ),
+    "text_crnn": Entry(
+        TextCrnn,
+        takes="tokens",
+        settings={
+            "epochs": 100,
+            "batch_size": 20,
+            "optimizer": "adamw",
+            "lr": 0.003,
+            "weight_decay": 0.1,
+            "schedule": "cosine",
+            "warmup": 0.05,
+            "clip": 1.0,
         },
     ),
 }
