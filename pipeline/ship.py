@@ -27,26 +27,29 @@ def ship(url: str, job: Job, work: Work) -> dict[str, Any]:
         RemoteError: the store can't be written.
     """
     task, rows = work
-    there = _shipped(url, task, made_from(rows, job))
-    if there:
-        return there
+    wanted, noted = made_from(rows, job), _noted(f"{url}/{task.shard}.json")
+    if noted.get("made_from") == wanted and _is_whole(url, task, noted):
+        return noted
     job.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.folder) as scratch:
         sidecar = build_rows(replace(job, folder=Path(scratch)), task, rows)
-        remove(f"{url}/{task.shard}.json")  # one of other versions, which must not vouch for this
+        if noted.get("made_from") != wanted:  # of other versions: it must not vouch for this one
+            remove(f"{url}/{task.shard}.json")
         for name in (f"{task.shard}.arrow", f"{task.shard}.json"):
             upload(Path(scratch) / name, f"{url}/{name}")
     return sidecar
 
 
-def _shipped(url: str, task: Task, wanted: str) -> dict[str, Any] | None:
-    """The sidecar of a shard in the store that is what this run would make."""
-    data = read(f"{url}/{task.shard}.json")
+def _noted(url: str) -> dict[str, Any]:
+    """The values of a sidecar in the store; none where it is missing, or not ours."""
     try:
-        values: dict[str, Any] = json.loads(data or b"")
-        if values["made_from"] != wanted:
-            return None
-        size = sizes(f"{url}/{task.shard}.arrow").get(f"{task.shard}.arrow")
-        return values if size == values["bytes"] else None
-    except (ValueError, KeyError, TypeError):
-        return None  # missing, or not ours: build it again
+        values = json.loads(read(url) or b"")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _is_whole(url: str, task: Task, sidecar: dict[str, Any]) -> bool:
+    """Whether the store holds a shard with as many bytes as its sidecar says."""
+    name = f"{task.shard}.arrow"
+    return sizes(f"{url}/{name}").get(name, -1) == sidecar.get("bytes")

@@ -392,7 +392,7 @@ class TestErrors:
         cases: list[tuple[dict[str, Any], type[Exception], str]] = [
             ({"split": "dev"}, UnknownNameError, "unknown split of .* 'dev'"),
             ({"labels": ["words"]}, UnknownNameError, "unknown label of .* 'words'"),
-            ({"batch_size": 0}, UsageError, "batch_size=0: expected at least 1"),
+            ({"batch_size": 0}, UsageError, "batch_size=0: expected a whole number, at least 1"),
             ({"seed": -1}, UsageError, "seed=-1: expected 0 to"),
             ({"rank": 1}, UsageError, "rank=1, world_size=None: expected both or neither"),
             ({"rank": 0, "world_size": 14}, UsageError, "world_size=14: expected at most 13"),
