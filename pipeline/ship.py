@@ -33,7 +33,7 @@ def ship(url: str, job: Job, work: Work) -> dict[str, Any]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.folder) as scratch:
         sidecar = build_rows(replace(job, folder=Path(scratch)), task, rows)
-        if noted.get("made_from") != wanted:  # of other versions: it must not vouch for this one
+        if noted and noted.get("made_from") != wanted:  # of other versions: it would vouch for this
             remove(f"{url}/{task.shard}.json")
         for name in (f"{task.shard}.arrow", f"{task.shard}.json"):
             upload(Path(scratch) / name, f"{url}/{name}")
