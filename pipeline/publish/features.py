@@ -140,8 +140,10 @@ def decode(columns: Mapping[str, pa.Array], sealed: Sealed, most: int) -> Rows:
         raise DatasetError(f"column {name}: expected {fixed} in every row, got other lengths")
     for label, names in sealed.classes.items():
         classes = view(columns[label])
-        if len(classes) and not 0 <= classes.min() <= classes.max() < len(names):
-            raise DatasetError(f"label {label}: expected classes 0 to {len(names) - 1}")
+        if len(classes) and not -1 <= classes.min() <= classes.max() < len(names):
+            raise DatasetError(
+                f"label {label}: expected classes 0 to {len(names) - 1}, or -1 for none"
+            )
     labels = {label: columns[label] for label in sealed.columns.labels}
     return Rows(columns["key"], labels, lengths, values)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.columns import view
 from pipeline.features import Pixels, Waveform
 from pipeline.publish.config import Config
 from pipeline.shard import read_shard
@@ -42,7 +43,8 @@ def summary(config: Config) -> Summary:
                 np.full(len(shard), fixed) if shard.offsets is None else np.diff(shard.offsets)
             )
             for name, table in counts.items():
-                table[:, column] += np.bincount(shard.labels[name].to_numpy(), minlength=len(table))
+                classes = view(shard.labels[name])  # noise has none: -1
+                table[:, column] += np.bincount(classes[classes >= 0], minlength=len(table))
         lengths[split] = _span(np.concatenate(found) / (rate or 1), rate is not None)
     unit = "seconds" if rate else "lines" if isinstance(sealed.feature, Pixels) else "length"
     named = {

@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,7 @@ def _samples(rows: Rows, sealed: Sealed) -> Iterator[dict[str, bytes]]:
     columns = {name: column.to_pylist() for name, column in rows.labels.items()}
     for i, (key, features) in enumerate(zip(rows.keys.to_pylist(), rows.features(), strict=True)):
         values = {name: column[i] for name, column in columns.items()}
-        named = {
-            name: sealed.classes[name][value] if name in sealed.classes else value
-            for name, value in values.items()
-        }
+        named = {name: _named(sealed.classes.get(name), value) for name, value in values.items()}
         members = {"json": json.dumps({"key": key, **named}, ensure_ascii=False).encode()}
         if target:
             members["cls"] = str(values[target]).encode()
@@ -108,3 +105,10 @@ def _feature_member(features: Array, sealed: Sealed) -> dict[str, bytes]:
     out = io.BytesIO()
     np.lib.format.write_array(out, features, version=(1, 0), allow_pickle=False)
     return {ending: out.getvalue()}
+
+
+def _named(names: Sequence[str] | None, value: Any) -> Any:
+    """A class by its name, None for what has no class; anything else as it is."""
+    if names is None:
+        return value
+    return names[value] if value >= 0 else None
