@@ -4,7 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-all check bench results clean
+.PHONY: help demo test test-slow test-all check bench results clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -24,8 +24,10 @@ demo: .venv/.demo  ## make speech, prepare it, train on it: three minutes, no da
 test: .venv/.dev  ## the default tests
 	$(BIN)/pytest
 
-test-all: .venv/.dev  ## the default tests and the slow ones
-	$(BIN)/pytest -m 'slow or not slow'
+test-slow: .venv/.dev  ## kill, cluster, Hub and training runs
+	$(BIN)/pytest -m slow
+
+test-all: test test-slow  ## the default tests and the slow ones
 
 check: .venv/.dev  ## format, lint, types
 	$(BIN)/ruff format --check
