@@ -85,7 +85,8 @@ def export_onnx(saved: Saved, path: Path) -> float:
             input_names=["samples" if rate else "features"],
             output_names=["logits"],
         )
-    assert program is not None
+    if program is None:  # the exporter's older way gives none
+        raise ModelError(f"{own.model}: the exporter gave no program; export it with another torch")
     program.model.metadata_props.update(
         {
             "sample_rate": str(rate),
