@@ -13,11 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import ModelError, TrainingError, UnknownNameError, UsageError
+from pipeline.features import Mfcc
+from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.train import MODELS, Report, Settings, Trained, settings_for, train
 from pipeline.train import loop as loop_module
 from pipeline.train.augment import masked, noisy, shifted
 from pipeline.train.checkpoint import BEST, LAST, load
+from pipeline.train.fitting import _measured
 from pipeline.train.folder import events
 from pipeline.train.loop import learning_rate
 from pipeline.train.metrics import class_scores, confusion
@@ -381,3 +384,17 @@ def test_two_processes_train_as_one(commands: Path, tmp_path: Path) -> None:
     for a, b in zip(first[:whole_batches], second[:whole_batches], strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
         assert a["train"] == b["train"]
+
+
+def test_every_process_measures_the_same(
+    ask_commands: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run on several, each has its share of the batches, but all one scale."""
+    split = open_dataset(prepare_dataset(ask_commands(features="waveform")).folder)["train"]
+    feature = Mfcc.at(16000)
+    alone = _measured(split, feature)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    for one, other in zip(alone, _measured(split, feature), strict=True):
+        assert torch.equal(one, other)

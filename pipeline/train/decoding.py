@@ -117,7 +117,7 @@ class _Heard(NamedTuple):
 def _heard(saved: Saved, split: Split) -> _Heard:
     recogniser, own = rebuilt(saved), saved.description
     heard = _Heard([], [], [])
-    for batch in make_loader(split, BATCH):
+    for batch in make_loader(split, BATCH, rank=0, world_size=1):
         frames = recogniser(batch["features"], batch["lengths"])
         heard.sounds.extend(log_probabilities(frames))
         heard.greedy.extend(transcription.answers(frames, own.names))

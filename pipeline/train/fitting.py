@@ -144,7 +144,8 @@ def statistics(data: Dataset, description: Description) -> tuple[Any, Any]:
 def _measured(split: Split, feature: Feature) -> tuple[torch.Tensor, torch.Tensor]:
     """(bins,) mean and standard deviation of features computed from a split's first clips."""
     front, parts = FeatureModule(feature), []
-    for batch in make_loader(split[:ENOUGH], batch_size=64):
+    # All of them in every process: each must scale by the same.
+    for batch in make_loader(split[:ENOUGH], batch_size=64, rank=0, world_size=1):
         values = front(batch["features"]).numpy()
         parts.append(of_values([values], values.shape[-1]).to_dict())
     moments = merge(parts)

@@ -112,7 +112,7 @@ def evaluated(model: nn.Module, split: Split, target: str) -> tuple[float, float
     """The mean loss and the accuracy on a split."""
     model.eval()
     loss, correct = 0.0, 0
-    for batch in make_loader(split, batch_size=256):
+    for batch in make_loader(split, batch_size=256, rank=0, world_size=1):
         logits = model(batch["features"], batch["lengths"])
         loss += float(cross_entropy(logits, batch[target], reduction="sum"))
         correct += int((logits.argmax(1) == batch[target]).sum())
