@@ -52,7 +52,7 @@ def own_draws(device: torch.device) -> Iterator[None]:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make what a step draws (dropout, augmentation) a function of these three.
+    """Make what a step draws (dropout) a function of these three.
 
     So a run that goes on after a step needs no generator's state.
     """

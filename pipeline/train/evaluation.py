@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from pipeline.loader import Split, make_loader
+from pipeline.train.augmenting import Step
 from pipeline.train.tasks import Task
 
 BATCH = 256
+VALUES = 1 << 22  # of features in a batch: long clips come in smaller ones
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,19 @@ def evaluate(
     device: torch.device,
     rank: int = 0,
     world: int = 1,
+    changes: Sequence[Step] = (),
 ) -> Evaluation:
-    """Evaluate a ``Recogniser``; of several processes each takes its share, all get the whole."""
+    """Evaluate a ``Recogniser``; of several processes each takes its share, all get the whole.
+
+    ``changes`` are done to every batch, as a loader's transform: noise, another speed.
+    """
     model.eval()
     rows: list[tuple[int, Any, Any]] = []
     losses: list[tuple[float, int]] = []
     part = split.select(range(rank, len(split), world)) if world > 1 else split
     place = rank
-    for batch in make_loader(part, batch_size=BATCH, rank=0, world_size=1):
+    batches = make_loader(part, batch_size_of(part), rank=0, world_size=1, transform=list(changes))
+    for batch in batches:
         output = model(batch["features"].to(device), batch["lengths"].to(device))
         wanted = on(task.targets(batch[target], names), device)
         truths = task.truths(batch[target])
@@ -67,6 +75,15 @@ def evaluate(
         task.scores(answers, found, names),
         Counter(found).most_common(1)[0][1] / count if count else 0.0,
     )
+
+
+def batch_size_of(split: Split) -> int:
+    """Examples that are evaluated together: 256, fewer where they are long."""
+    if not len(split):
+        return 1
+    longest = int(split.lengths(np.arange(len(split))).max())
+    width = max(n or 1 for n in (split.sealed.columns.shape[1:] or (1,)))
+    return min(max(VALUES // max(longest * width, 1), 1), BATCH)
 
 
 def on(values: Any, device: torch.device) -> Any:

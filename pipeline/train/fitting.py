@@ -12,6 +12,7 @@ from pipeline.features.module import FeatureModule
 from pipeline.loader import Dataset, Split, make_loader
 from pipeline.loader.serving import serving
 from pipeline.moments import mean_and_std, merge, of_values
+from pipeline.train.augmenting import applicable
 from pipeline.train.checkpoint import Description, Saved
 from pipeline.train.models import MODELS, Entry, entry, make
 from pipeline.train.recogniser import Recogniser
@@ -47,6 +48,7 @@ def describe(data: Dataset, settings: Settings) -> Description:
         feature = parse(settings.features or chosen.features, sealed.feature.sample_rate)
         shape = feature.shape(shape[0])
         FeatureModule(feature)  # refuses what can't be computed here
+    augment = applicable(settings.augment, chosen.augment, data, hears)
     return Description(
         model=settings.model,
         options={**chosen.options, **settings.options},
@@ -57,7 +59,7 @@ def describe(data: Dataset, settings: Settings) -> Description:
         audio=sealed.info.get("audio"),
         hears=hears,
         dataset={name: sealed.info[name] for name in ("recipe", "protocol")},
-        settings=settings.to_dict(),
+        settings=settings.to_dict() | {"augment": list(augment)},
     )
 
 
@@ -106,7 +108,7 @@ def build(description: Description, mean: Any, factor: Any) -> Recogniser:
     bins = feature.vocabulary if isinstance(feature, Tokens) else int(description.shape[1] or 0)
     model = make(description.model, bins, len(description.names), description.options)
     front = FeatureModule(feature) if description.hears else None
-    return Recogniser(model, mean, factor, front, description.settings.get("augment", ()))
+    return Recogniser(model, mean, factor, front)
 
 
 def rebuilt(saved: Saved) -> Recogniser:

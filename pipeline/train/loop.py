@@ -115,15 +115,14 @@ def learning_rate(settings: Settings, step: int, per_epoch: int) -> float:
 
 def _step(run: Run, batch: Mapping[str, Any]) -> None:
     """One step of the optimizer."""
-    settings, progress, device = run.settings, run.progress, run.accelerator.device
+    settings, progress = run.settings, run.progress
     seed_step(settings.seed, progress.step, run.accelerator.process_index)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings, progress.step, len(run.loader))
     run.model.train()
     column = batch[run.description.target]
-    features = batch["features"].to(device, non_blocking=True)
-    output = run.model(features, batch["lengths"].to(device, non_blocking=True))
-    wanted = on(run.task.targets(column, run.description.names), device)
+    output = run.model(batch["features"], batch["lengths"])
+    wanted = on(run.task.targets(column, run.description.names), run.accelerator.device)
     loss = run.task.loss(output, wanted, settings.smoothing)
     run.optimizer.zero_grad()
     run.accelerator.backward(loss)
@@ -196,7 +195,7 @@ def _evaluated(run: Run) -> Report:
 def _evaluate(run: Run, split: Split) -> Evaluation:
     own, accelerator = run.description, run.accelerator
     return evaluate(
-        run.bare,
+        run.recogniser,
         run.task,
         split,
         own.target,
@@ -209,7 +208,7 @@ def _evaluate(run: Run, split: Split) -> Evaluation:
 
 def _end(run: Run) -> Trained:
     """The best model's scores on test."""
-    run.bare.load_state_dict(dict(load(run.folder, BEST).weights))
+    run.recogniser.load_state_dict(dict(load(run.folder, BEST).weights))
     test = run.data.get("test")
     found = _evaluate(run, test) if test else None
     if run.accelerator.is_main_process:
@@ -221,7 +220,7 @@ def _end(run: Run) -> Trained:
         found,
         run.description.names,
         run.task.watch,
-        sum(p.numel() for p in run.bare.parameters()),
+        sum(p.numel() for p in run.recogniser.parameters()),
         run.progress.step,
         run.accelerator.is_main_process,
     )

@@ -1,13 +1,11 @@
 """``Recogniser``: what a dataset serves, or samples, → normalised features → a model's output."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.features.module import FeatureModule
-from pipeline.train.augment import masked, noisy, shifted
 from pipeline.train.models.pooling import present
 
 
@@ -18,7 +16,6 @@ class Recogniser(nn.Module):
         model: maps features (B, T, F) and lengths (B,) to what its task takes.
         mean, factor: (F,): features are normalised as (x - mean) · factor; None for tokens.
         front: computes features from samples; None where the dataset holds features.
-        augment: names in ``AUGMENTATIONS``, for training.
     """
 
     mean: torch.Tensor
@@ -30,10 +27,9 @@ class Recogniser(nn.Module):
         mean: torch.Tensor | None,
         factor: torch.Tensor | None,
         front: FeatureModule | None = None,
-        augment: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.model, self.front, self.augment = model, front, tuple(augment)
+        self.model, self.front = model, front
         self.normalizes = mean is not None
         if mean is not None and factor is not None:
             self.register_buffer("mean", mean)
@@ -41,26 +37,18 @@ class Recogniser(nn.Module):
 
     def forward(self, given: torch.Tensor, lengths: torch.Tensor) -> Any:
         """(B, T, F) features, (B, T) tokens or (B, n) samples, and lengths → the model's output."""
-        with torch.autocast(given.device.type, enabled=False):  # decibels need all their bits
-            features, lengths = self.prepared(given, lengths)
-        return self.model(features, lengths)
+        return self.model(*self.prepared(given, lengths))
 
     def prepared(
         self, given: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model sees, and its lengths in frames; zeros behind each example."""
-        changes = self.augment if self.training else ()
         if self.front is not None:
-            given = shifted(given) if "shift" in changes else given
-            given = noisy(given) if "noise" in changes else given
             given = self.front(given)
             lengths = torch.full_like(lengths, given.shape[1])
         if self.normalizes:
-            given = self.normalized(given)
             inside = present(lengths, given.shape[1]).unsqueeze(2)
-            given = torch.where(inside, given, 0.0)
-            given = shifted(given) if "shift" in changes and self.front is None else given
-            given = masked(given) if "mask" in changes else given
+            given = torch.where(inside, self.normalized(given), 0.0)
         return given, lengths
 
     def normalized(self, features: torch.Tensor) -> torch.Tensor:

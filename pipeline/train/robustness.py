@@ -1,30 +1,29 @@
 """How a speech model bears noise, other speeds and speakers that it never heard."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 from pipeline.errors import ModelError
 from pipeline.features import Waveform
 from pipeline.loader import Dataset, Split
-from pipeline.train.augment import coloured, mixed_at
+from pipeline.loader.augment import Speed, uniform
+from pipeline.loader.split import Batch
+from pipeline.train.augmenting import Step
 from pipeline.train.checkpoint import Saved
-from pipeline.train.device import own_draws
 from pipeline.train.evaluation import evaluate
 from pipeline.train.fitting import check_fits
 from pipeline.train.models import entry
 from pipeline.train.predict import hearing
-from pipeline.train.recogniser import Recogniser
 from pipeline.train.tasks import TASKS
 
-SNRS = (20, 15, 10, 5, 0)  # dB, of pink noise
+SNRS = (20, 15, 10, 5, 0)  # dB
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 SPEAKER = "speaker"  # the label that tells who spoke
-SEED = 0
+LOWEST = 1 / 500  # of the sample rate: pink noise is flat below, 32 Hz at 16 kHz
 
 
 @dataclass(frozen=True)
@@ -36,75 +35,67 @@ class Condition:
     examples: int
 
 
-class Changed(nn.Module):
-    """A model that hears changed samples."""
+@dataclass(frozen=True)
+class PinkNoise:
+    """Noise whose power falls as 1/f, ``snr`` dB below each clip's: no model trained on it."""
 
-    def __init__(
-        self, recogniser: Recogniser, change: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
-        super().__init__()
-        self.recogniser, self.change = recogniser, change
+    snr: float
 
-    def forward(self, samples: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(B, n) samples and lengths → the model's output."""
-        output: torch.Tensor = self.recogniser(self.change(samples), lengths)
-        return output
-
-
-def with_noise(snr: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Pink noise, ``snr`` dB below each clip's power."""
-
-    def change(samples: torch.Tensor) -> torch.Tensor:
-        pink = coloured(torch.randn_like(samples), torch.full((len(samples), 1), 0.5))
-        return mixed_at(samples, pink, snr)
-
-    return change
-
-
-def at_speed(speed: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """As a tape that runs faster: time and pitch together; (B, n) → (B, n)."""
-
-    def change(samples: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with other ``features``, (B, n) samples."""
+        samples = batch["features"]
         n = samples.shape[1]
-        played = interpolate(
-            samples.unsqueeze(1), round(n / speed), mode="linear", align_corners=True
-        ).squeeze(1)
-        return pad(played, (0, max(n - played.shape[1], 0)))[:, :n]
+        # Two uniform numbers make a normal one (Box & Muller, 1958).
+        radius, turn = uniform(batch["seeds"], "PinkNoise", 2 * n).chunk(2, dim=1)
+        white = (-2 * (1 - radius).log()).sqrt() * (2 * torch.pi * turn).cos()
+        places = torch.arange(n // 2 + 1).clamp(min=int(LOWEST * n) + 1)
+        pink = torch.fft.irfft(torch.fft.rfft(white) * places**-0.5, n)
+        power, own = (x.square().mean(dim=1, keepdim=True) for x in (samples, pink))
+        scale = (power / own * 10 ** (-self.snr / 10)).sqrt()
+        return batch | {"features": (samples + pink * scale).to(samples)}
 
-    return change
+
+def as_long_as(n: int) -> Step:
+    """Clips cut or padded to n samples, as a model expects them."""
+
+    def cut(batch: Batch) -> Batch:
+        samples = batch["features"][:, :n]
+        samples = pad(samples, (0, n - samples.shape[1]))
+        return batch | {"features": samples, "lengths": torch.full_like(batch["lengths"], n)}
+
+    return cut
 
 
 def robustness(saved: Saved, data: Dataset, split: str) -> Iterator[Condition]:
     """The score that tells the best model, on a dataset of waveforms, condition by condition.
 
     Raises:
-        ModelError: the model or the dataset is not one of clips of samples.
+        ModelError: the model or the dataset is not one of clips of samples, of one length.
     """
-    if not isinstance(data.sealed.feature, Waveform):
+    n = data.sealed.columns.shape[0]
+    if not isinstance(data.sealed.feature, Waveform) or n is None:
         raise ModelError(
-            f"{data.sealed.folder}: robustness is heard on samples, this dataset holds "
-            f"{data.sealed.feature.kind}; prepare one with --features waveform"
+            f"{data.sealed.folder}: robustness is heard on samples of one length, this dataset "
+            f"holds {data.sealed.feature.kind}; prepare one with --features waveform"
         )
     own, recogniser = saved.description, hearing(saved)
     check_fits(own, data)
     task = TASKS[entry(own.model).task]
 
-    def score(name: str, model: nn.Module, part: Split) -> Condition:
+    def score(name: str, part: Split, *changes: Step) -> Condition:
         cpu = torch.device("cpu")
-        with own_draws(cpu):
-            torch.manual_seed(SEED)
-            found = evaluate(model, task, part, own.target, own.names, cpu)
+        found = evaluate(recogniser, task, part, own.target, own.names, cpu, changes=changes)
         return Condition(name, found.scores[task.watch], len(part))
 
     whole = data[split]
-    yield score("as recorded", recogniser, whole)
+    yield score("as recorded", whole)
     unseen = _unseen(data, split)
     if unseen is not None:
-        yield score("speakers that train lacks", recogniser, unseen)
+        yield score("speakers that train lacks", unseen)
     for snr in SNRS:
-        yield score(f"noise at {snr} dB", Changed(recogniser, with_noise(snr)), whole)
+        yield score(f"noise at {snr} dB", whole, PinkNoise(snr))
     for speed in SPEEDS:
-        yield score(f"speed {speed}", Changed(recogniser, at_speed(speed)), whole)
+        yield score(f"speed {speed}", whole, Speed(speed, speed), as_long_as(n))
 
 
 def _unseen(data: Dataset, split: str) -> Split | None:

@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.loader import Dataset, make_loader
 from pipeline.loader.delivery import Loader
 from pipeline.train import folder as runs
+from pipeline.train.augmenting import NOISE, steps
 from pipeline.train.checkpoint import (
     LAST,
     Description,
@@ -54,8 +55,8 @@ class Run:
     data: Dataset
     folder: Path
     accelerator: "Accelerator"
-    bare: Recogniser
-    model: torch.nn.Module  # the same, as Accelerate wraps it
+    recogniser: Recogniser
+    model: torch.nn.Module  # the recogniser's own, as Accelerate wraps it
     optimizer: torch.optim.Optimizer
     loader: Loader
     progress: Progress
@@ -76,8 +77,8 @@ def begin(
             f"{accelerator.num_processes} processes that share it"
         )
     torch.manual_seed(settings.seed)
-    bare = build(description, *statistics(data, description))
-    optimizer = _optimizer(bare, settings)
+    recogniser = build(description, *statistics(data, description)).to(accelerator.device)
+    optimizer = _optimizer(recogniser, settings)
     loader = make_loader(
         data["train"],
         settings.batch_size // accelerator.num_processes,
@@ -86,15 +87,17 @@ def begin(
         window=settings.window,
         num_workers=settings.workers,
         pin_memory=accelerator.device.type == "cuda",
+        transform=steps(description.settings["augment"], data.get(NOISE), recogniser),
+        device=accelerator.device,
     )
     progress = Progress()
     with accelerator.main_process_first():
         saved = runs.begin(folder, runs.recorded(data, settings))
     if saved:
         progress = Progress(**saved.progress)
-        bare.load_state_dict(dict(saved.weights))
+        recogniser.load_state_dict(dict(saved.weights))
         loader.load_state_dict(progress.loader or loader.state_dict())
-    model, prepared = accelerator.prepare(bare, optimizer)
+    model, prepared = accelerator.prepare(recogniser.model, optimizer)
     if saved:
         restore_optimizer(optimizer, saved.optimizer)
     run = Run(
@@ -104,7 +107,7 @@ def begin(
         data,
         folder,
         accelerator,
-        bare,
+        recogniser,
         model,
         prepared,
         loader,
@@ -129,4 +132,6 @@ def keep(run: Run, name: str) -> None:
     """Save a run as its best or its last; the best needs no optimizer: nobody goes on from it."""
     optimizer = optimizer_tensors(run.optimizer) if name == LAST else {}
     progress = asdict(run.progress)
-    save(run.folder / name, Saved(run.description, run.bare.state_dict(), optimizer, progress))
+    save(
+        run.folder / name, Saved(run.description, run.recogniser.state_dict(), optimizer, progress)
+    )

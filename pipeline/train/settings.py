@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipeline.errors import UsageError, unknown_name
-from pipeline.train.augment import AUGMENTATIONS
+from pipeline.train.augmenting import AUGMENTATIONS
 from pipeline.train.models import entry
 
 CHOICES = {
@@ -36,7 +36,7 @@ class Settings:
         warmup: share of the run in which the learning rate rises from 0.
         clip: largest norm of the gradient; 0 for any.
         smoothing: share of a class label that goes to all of them evenly.
-        augment: names in ``AUGMENTATIONS``.
+        augment: names in ``AUGMENTATIONS``; None for as many of the model's as the data allows.
         patience: so many evaluations without a better one end the run.
         eval_every: steps between evaluations; None for an epoch.
         eval_split: the split that chooses the best model.
@@ -62,7 +62,7 @@ class Settings:
     warmup: float = 0.0
     clip: float = 0.0
     smoothing: float = 0.0
-    augment: tuple[str, ...] = ()
+    augment: tuple[str, ...] | None = None
     patience: int | None = None
     eval_every: int | None = None
     eval_split: str = "validation"
@@ -77,7 +77,7 @@ class Settings:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(name, str(getattr(self, name)), known)
-        for name in self.augment:
+        for name in self.augment or ():
             if name not in AUGMENTATIONS:
                 raise unknown_name("augmentation", name, AUGMENTATIONS)
         bounds = (
@@ -101,7 +101,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they are recorded."""
-        return asdict(self) | {"augment": list(self.augment), "options": dict(self.options)}
+        augment = None if self.augment is None else list(self.augment)
+        return asdict(self) | {"augment": augment, "options": dict(self.options)}
 
 
 def settings_for(given: Mapping[str, Any], hints: Mapping[str, Any]) -> Settings:

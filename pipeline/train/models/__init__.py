@@ -31,6 +31,7 @@ class Entry:
         bins: the least F.
         features: computed while training, where the dataset holds waveforms.
         settings: what it is trained with unless something else is asked for.
+        augment: the same, as far as the dataset allows it.
     """
 
     make: Callable[..., nn.Module]
@@ -39,6 +40,7 @@ class Entry:
     bins: int = 1
     features: str = "log_mel:n_mels=40,floor=1e-5,top=none"  # each frame on its own: can stream
     settings: Mapping[str, Any] = field(default_factory=dict)
+    augment: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -66,8 +68,8 @@ MODELS: dict[str, Entry] = {
             "weight_decay": 0.01,
             "schedule": "cosine",
             "warmup": 0.05,
-            "augment": ("shift", "noise", "mask"),
         },
+        augment=("shift", "noise", "mask"),
     ),
     "dnn_ctc": Entry(
         DnnCtc,
