@@ -13,7 +13,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import export, models, prepare, publish, show, train, verify
+from pipeline.cli import (
+    evaluate,
+    export,
+    export_onnx,
+    predict,
+    prepare,
+    publish,
+    show,
+    train,
+    verify,
+)
 from pipeline.errors import ShardwellError, UsageError
 
 COMMANDS = (
@@ -23,9 +33,9 @@ COMMANDS = (
     prepare.add,
     verify.add,
     train.add,
-    models.add_evaluate,
-    models.add_predict,
-    models.add_export,
+    evaluate.add,
+    predict.add,
+    export_onnx.add,
     publish.add_publish,
     publish.add_pull,
     export.add,

@@ -36,6 +36,13 @@ def folder(given: str) -> Path:
     return Path(given).expanduser()
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The argument that names a saved model."""
+    parser.add_argument(
+        "model", type=folder, metavar="MODEL", help="a run's folder, or a .safetensors file"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The flag for programs that read the answer."""
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")

@@ -41,6 +41,18 @@ class _Prefix:
     longer: "dict[int, _Prefix]"
 
 
+class Beam(NamedTuple):
+    """A search so far, to go on from: beginnings and the probabilities of all paths to each.
+
+    Attributes:
+        kept: beginnings with the share of paths that end in the blank, and in their last character.
+        scale: ln of what the shares are to be multiplied by; the largest of them is near 1.
+    """
+
+    kept: tuple[tuple[_Prefix, float, float], ...]
+    scale: float
+
+
 def log_probabilities(frames: Frames) -> list[Floats]:
     """What a search reads: of each example (T, tokens) natural logarithms, float32."""
     logs = frames.logits.detach().float().log_softmax(2).cpu().numpy()
@@ -66,44 +78,68 @@ def beam_search(
     Raises:
         UsageError: no (T, tokens) of this alphabet, or a width below 1.
     """
+    return hypotheses(
+        advanced(begun(), log_probs, alphabet, fusion, width, floor), alphabet, fusion
+    )
+
+
+def begun() -> Beam:
+    """A search that has heard nothing."""
+    return Beam(((_Prefix(None, BLANK, Heard(), {}), 1.0, 0.0),), 0.0)
+
+
+def advanced(
+    beam: Beam,
+    log_probs: Floats,
+    alphabet: Alphabet,
+    fusion: Fusion | None = None,
+    width: int = 32,
+    floor: float = 1e-3,
+) -> Beam:
+    """A search some frames later; frame by frame or all at once, it comes to the same.
+
+    Arguments and errors are those of ``beam_search``.
+    """
     if log_probs.ndim != 2 or log_probs.shape[1] != len(alphabet) or width < 1:
         raise UsageError(
             f"a beam search of width {width} in {log_probs.shape}: expected at least 1 in "
             f"(frames, {len(alphabet)})"
         )
-    root = _Prefix(None, BLANK, Heard(), {})
-    # Probabilities of all paths to a beginning that end in the blank, and in its last character;
-    # scaled so that the largest is 1, for which ``scale`` makes up.
-    beam, scale = [(root, 1.0, 0.0)], 0.0
+    kept, scale = beam
     for row in np.exp(log_probs.astype(np.float64)):
         tried = np.flatnonzero(row >= min(floor, row.max()))
         candidates = list(zip(tried.tolist(), row[tried].tolist(), strict=True))
-        paths = _one_frame_on(beam, candidates, alphabet, fusion)
+        paths = _one_frame_on(kept, candidates, alphabet, fusion)
         best = nlargest(width, paths.items(), key=_promise)
         most = max(sum(p) for _, p in best)
-        beam = [(prefix, p[0] / most, p[1] / most) for prefix, p in best]
+        kept = tuple((prefix, p[0] / most, p[1] / most) for prefix, p in best)
         scale += math.log(most)
+    return Beam(kept, scale)
+
+
+def hypotheses(beam: Beam, alphabet: Alphabet, fusion: Fusion | None = None) -> list[Hypothesis]:
+    """The texts that a search has found so far, each as if it ended here; the best one first."""
     found = [
         Hypothesis(
             _text(prefix, alphabet),
-            scale + math.log(blank + label),
+            beam.scale + math.log(blank + label),
             finished(fusion, prefix.heard) if fusion else 0.0,
         )
-        for prefix, blank, label in beam
+        for prefix, blank, label in beam.kept
         if blank + label > 0
     ]
     return sorted(found, key=lambda h: -(h.acoustic + h.language))
 
 
 def _one_frame_on(
-    beam: list[tuple[_Prefix, float, float]],
+    kept: Sequence[tuple[_Prefix, float, float]],
     candidates: list[tuple[int, float]],
     alphabet: Alphabet,
     fusion: Fusion | None,
 ) -> dict[_Prefix, list[float]]:
     """Beginning → the probabilities of its paths, once every candidate has followed every one."""
     paths: dict[_Prefix, list[float]] = {}
-    for prefix, blank, label in beam:
+    for prefix, blank, label in kept:
         whole = blank + label
         for token, p in candidates:
             if token == BLANK:

@@ -2,25 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.audio import Audio, load_audio
-from pipeline.errors import ClipError, ModelError
+from pipeline.errors import ClipError, ModelError, UsageError
 from pipeline.features import Waveform
 from pipeline.features.module import FeatureModule
 from pipeline.loader import Dataset
 from pipeline.records import Piece
+from pipeline.train import transcription
 from pipeline.train.checkpoint import Description, Saved
 from pipeline.train.evaluation import Evaluation, evaluate
 from pipeline.train.fitting import check_fits, feature_of, rebuilt
 from pipeline.train.frames import Framing
+from pipeline.train.fusion import Fusion
 from pipeline.train.models import entry
 from pipeline.train.models.crnn import Crnn
+from pipeline.train.models.crnn_ctc import CrnnCtc
 from pipeline.train.recogniser import Recogniser
-from pipeline.train.tasks import TASKS
+from pipeline.train.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,17 @@ def read_clip(file: Path, audio: Audio) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(samples, np.float32)).unsqueeze(0)
 
 
+def reading(saved: Saved, data: Dataset) -> Recogniser:
+    """The model of a checkpoint for what a dataset holds: features as in training, or waveforms.
+
+    Raises:
+        ModelError: the dataset is not like the one that it was trained on; says in what.
+    """
+    check_fits(saved.description, data)
+    hears = saved.description.audio is not None and isinstance(data.sealed.feature, Waveform)
+    return hearing(saved) if hears else rebuilt(saved)
+
+
 def evaluated(saved: Saved, data: Dataset, split: str) -> Evaluation:
     """The scores of a saved model on a split, as training tells them.
 
@@ -81,26 +97,43 @@ def evaluated(saved: Saved, data: Dataset, split: str) -> Evaluation:
         ModelError: the dataset is not like the one that it was trained on; says in what.
         UnknownNameError: there is no such split.
     """
-    own = saved.description
-    if own.audio is not None and isinstance(data.sealed.feature, Waveform):
-        recogniser = hearing(saved)
-    else:
-        recogniser = rebuilt(saved)
-    check_fits(own, data)
-    task = TASKS[entry(own.model).task]
+    own, recogniser = saved.description, reading(saved, data)
     device = torch.device("cpu")
-    return evaluate(recogniser, task, data[split], own.target, own.names, device)
+    return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, device)
+
+
+def task_of(saved: Saved, fusion: Fusion | None = None) -> Task:
+    """What a model was trained for; with a language model, transcripts are the best by both.
+
+    Raises:
+        UsageError: a language model for one that does not transcribe.
+    """
+    task = TASKS[entry(saved.description.model).task]
+    if fusion is None:
+        return task
+    if task.label != "text":
+        raise UsageError(
+            f"a language model: expected a model that transcribes, got {saved.description.model}"
+        )
+    return replace(
+        task,
+        best=partial(transcription.best, fusion=fusion),
+        follow=partial(transcription.follow, fusion=fusion),
+    )
 
 
 @torch.inference_mode()
-def predict(saved: Saved, files: Sequence[Path], most: int) -> Iterator[Prediction]:
+def predict(
+    saved: Saved, files: Sequence[Path], most: int, fusion: Fusion | None = None
+) -> Iterator[Prediction]:
     """One prediction per file, in order; a file that can't be used ends nothing.
 
     Raises:
         ModelError: the model is not for audio.
+        UsageError: a language model for one that does not transcribe.
     """
+    task, names = task_of(saved, fusion), saved.description.names
     recogniser, audio = hearing(saved), audio_of(saved.description)
-    task, names = TASKS[entry(saved.description.model).task], saved.description.names
     for file in files:
         try:
             samples = read_clip(file, audio)
@@ -112,22 +145,28 @@ def predict(saved: Saved, files: Sequence[Path], most: int) -> Iterator[Predicti
 
 
 @torch.inference_mode()
-def stream(saved: Saved, file: Path, chunk: float, most: int) -> Iterator[Heard]:
+def stream(
+    saved: Saved, file: Path, chunk: float, most: int, fusion: Fusion | None = None
+) -> Iterator[Heard]:
     """Hear a file in chunks of so many seconds, as they would come from a microphone.
 
     Nothing is computed twice: the front end keeps the samples that the next frame needs, the model
-    its state. The last answer is that of ``predict`` to rounding.
+    its state, the search for a transcript its beam. The last answer is that of ``predict`` to
+    rounding.
 
     Raises:
+        UsageError: a language model for one that does not transcribe.
         ModelError: the model hears clips as a whole, or its features or audio need the whole clip.
         ClipError: the file can't be used.
     """
+    task, names, before = task_of(saved, fusion), saved.description.names, None
     recogniser, audio = hearing(saved), audio_of(saved.description)
     model = recogniser.model
-    if not isinstance(model, Crnn) or not model.streams:
+    if not isinstance(model, Crnn | CrnnCtc) or not model.streams:
+        advice = "crnn_ctc" if task.label == "text" else "crnn"
         raise ModelError(
             f"this {saved.description.model} hears a clip as a whole; what can hear a stream: "
-            "shardwell train DIR --model crnn --options bidirectional=false"
+            f"shardwell train DIR --model {advice} --options bidirectional=false"
         )
     plain = replace(Audio(audio.sample_rate), duration=audio.duration)
     if audio != plain:
@@ -135,10 +174,10 @@ def stream(saved: Saved, file: Path, chunk: float, most: int) -> Iterator[Heard]
     framing = Framing(feature_of(saved.description))
     samples = read_clip(file, audio)
     size, n = max(round(chunk * audio.sample_rate), 1), samples.shape[1]
-    task, names = TASKS[entry(saved.description.model).task], saved.description.names
-    state = model.begin(samples.new_zeros(1, 0, int(saved.description.shape[1] or 0)))
+    state: Any = model.begin(samples.new_zeros(1, 0, int(saved.description.shape[1] or 0)))
     for begin in range(0, n, size):
         end = min(begin + size, n)
         features = recogniser.normalized(framing.hear(samples[:, begin:end], last=end == n))
         output, state = model.hear(features, state)
-        yield Heard(end / audio.sample_rate, task.best(output, names, most)[0])
+        before, best = task.follow(before, output, names, most)
+        yield Heard(end / audio.sample_rate, best)

@@ -15,10 +15,7 @@ from pipeline.loader.split import Batch
 from pipeline.train.augmenting import Step
 from pipeline.train.checkpoint import Saved
 from pipeline.train.evaluation import evaluate
-from pipeline.train.fitting import check_fits
-from pipeline.train.models import entry
-from pipeline.train.predict import hearing
-from pipeline.train.tasks import TASKS
+from pipeline.train.predict import reading, task_of
 
 SNRS = (20, 15, 10, 5, 0)  # dB
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
@@ -78,9 +75,7 @@ def robustness(saved: Saved, data: Dataset, split: str) -> Iterator[Condition]:
             f"{data.sealed.folder}: robustness is heard on samples of one length, this dataset "
             f"holds {data.sealed.feature.kind}; prepare one with --features waveform"
         )
-    own, recogniser = saved.description, hearing(saved)
-    check_fits(own, data)
-    task = TASKS[entry(own.model).task]
+    own, task, recogniser = saved.description, task_of(saved), reading(saved, data)
 
     def score(name: str, part: Split, *changes: Step) -> Condition:
         cpu = torch.device("cpu")

@@ -27,6 +27,8 @@ class Task:
         scores: all answers, all truths, names → numbers by their names.
         best: output and names, how many → for each example its best answers and their
             probabilities.
+        follow: what was remembered of a stream (None at its beginning), what the model says of the
+            next chunk, names, how many → what to remember, and the best answers so far.
         watch: the score that tells the best model.
         highest: whether more of it is better.
     """
@@ -39,6 +41,7 @@ class Task:
     truths: Callable[[Any], list[Any]]
     scores: Callable[[Sequence[Any], Sequence[Any], Sequence[str]], Mapping[str, float]]
     best: Callable[[Any, Sequence[str], int], list[list[tuple[str, float]]]]
+    follow: Callable[[Any, Any, Sequence[str], int], tuple[Any, list[tuple[str, float]]]]
     watch: str
     highest: bool = True
 
@@ -59,6 +62,13 @@ def _likeliest(
     return [[(names[i], p) for i, p in zip(*row, strict=True)] for row in rows]
 
 
+def _likeliest_so_far(
+    before: None, logits: torch.Tensor, names: Sequence[str], most: int
+) -> tuple[None, list[tuple[str, float]]]:
+    """A classifier's logits are of all that it has heard: there is nothing to remember."""
+    return before, _likeliest(logits, names, most)[0]
+
+
 CLASSIFY = Task(
     label="class",
     names=lambda sealed, target: sealed.classes[target],
@@ -68,6 +78,7 @@ CLASSIFY = Task(
     truths=lambda column: column.tolist(),
     scores=class_scores,
     best=_likeliest,
+    follow=_likeliest_so_far,
     watch="accuracy",
 )
 
@@ -80,6 +91,7 @@ TRANSCRIBE = Task(
     truths=transcription.truths,
     scores=transcription.scores,
     best=transcription.best,
+    follow=transcription.follow,
     watch="cer",
     highest=False,
 )

@@ -13,8 +13,17 @@ import torch
 from pipeline.dataset import Sealed
 from pipeline.errors import ModelError, UsageError
 from pipeline.loader import open_dataset
-from pipeline.train.beam import beam_search, log_probabilities
+from pipeline.train.beam import (
+    Beam,
+    Hypothesis,
+    advanced,
+    beam_search,
+    begun,
+    hypotheses,
+    log_probabilities,
+)
 from pipeline.train.ctc import ctc_loss, greedy
+from pipeline.train.fusion import Fusion
 from pipeline.train.models.frames import Frames
 from pipeline.train.recognition import recognition
 from pipeline.train.text import Alphabet, alphabet_of, encoded, normalise
@@ -79,8 +88,29 @@ def scores(
     return asdict(recognition(wanted, answered))
 
 
-def best(output: Frames, tokens: Sequence[str], most: int) -> list[list[tuple[str, float]]]:
-    """The likeliest transcripts of each example and their probabilities, by beam search."""
+def best(
+    output: Frames, tokens: Sequence[str], most: int, fusion: Fusion | None = None
+) -> list[list[tuple[str, float]]]:
+    """The best transcripts of each example by beam search, and their probabilities by the sound."""
     known = alphabet(tokens)
-    found = (beam_search(one, known) for one in log_probabilities(output))
-    return [[(h.text, math.exp(h.acoustic)) for h in texts[:most]] for texts in found]
+    found = (beam_search(one, known, fusion) for one in log_probabilities(output))
+    return [_told(texts, most) for texts in found]
+
+
+def follow(
+    before: Beam | None,
+    logits: torch.Tensor,
+    tokens: Sequence[str],
+    most: int,
+    fusion: Fusion | None = None,
+) -> tuple[Beam, list[tuple[str, float]]]:
+    """``best`` of one stream: the search goes on with a chunk's logits, (1, t, tokens)."""
+    known = alphabet(tokens)
+    whole = Frames(logits, torch.tensor([logits.shape[1]]))
+    (logs,) = log_probabilities(whole)
+    beam = advanced(before or begun(), logs, known, fusion)
+    return beam, _told(hypotheses(beam, known, fusion), most)
+
+
+def _told(found: Sequence[Hypothesis], most: int) -> list[tuple[str, float]]:
+    return [(h.text, math.exp(h.acoustic)) for h in found[:most]]
