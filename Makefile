@@ -37,7 +37,7 @@ check: .venv/.dev  ## format, lint, types
 bench: .venv/.bench  ## the benchmarks
 	$(BIN)/python -m tests.bench
 
-results: .venv/.dev  ## train every system on real data, print the table of what they reach
+results: .venv/.dev  ## train every system, print the table of what they reach
 	$(BIN)/python -m tests.bench results
 
 clean:  ## remove the environment and the demo
