@@ -107,14 +107,14 @@ def test_equal_neighbours_need_a_frame_more() -> None:
     [
         (["aa", "ab"], (), r"example 0 of the batch: its transcript needs 3 frames.*leaves 2;"),
         (["ab", "aba"], ("x", "y"), r"^y: its transcript needs 3 frames, the model leaves 2;"),
-        (["aa", "bb"], ("x", "y"), r"^x: .* leaves 2, as do 1 more of its batch; take a model"),
+        (["aa", "bb"], ("x", "y"), r"^x: .* leaves 2, as do 1 more of its batch; take a smaller"),
     ],
 )
 def test_a_transcript_longer_than_its_frames_is_refused(
     texts: list[str], names: tuple[str, ...], message: str
 ) -> None:
     frames = Frames(torch.zeros(2, 2, 4), torch.tensor([2, 2]))
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ModelError, match=message):
         ctc_loss(frames, *encoded(texts, AB), names)
 
 
@@ -191,7 +191,7 @@ def test_a_trainer_has_all_that_it_asks_for(ask_phrases: Callable[..., Request])
 
     model = DnnCtc(40, len(tokens), hidden=32).eval()
     output = model(batch["features"], batch["lengths"])
-    loss = transcription.loss(output, transcription.targets(spoken, tokens), 0.0)
+    loss = transcription.loss(output, transcription.targets(spoken, tokens), 0.0, [])
     assert math.isfinite(float(loss))
     answered = transcription.answers(output, tokens)
     assert len(answered) == len(spoken)
@@ -211,4 +211,4 @@ def test_a_trainer_has_all_that_it_asks_for(ask_phrases: Callable[..., Request])
 
 def test_labels_are_not_smoothed() -> None:
     with pytest.raises(UsageError, match="expected 0, CTC has no labels"):
-        transcription.loss(Frames(torch.zeros(1, 1, 2), torch.ones(1)), encoded(["a"], AB), 0.1)
+        transcription.loss(Frames(torch.zeros(1, 1, 2), torch.ones(1)), encoded(["a"], AB), 0.1, [])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from pipeline.cli import main
 from pipeline.errors import ModelError, UsageError
@@ -18,7 +19,7 @@ from pipeline.train.checkpoint import load
 from pipeline.train.decoding import decode, language_model, sentences
 from pipeline.train.export import export_onnx
 from pipeline.train.fusion import fuse
-from pipeline.train.predict import predict, stream
+from pipeline.train.predict import hearing, predict, stream
 from pipeline.train.text import normalise
 
 Ask = Callable[..., Request]
@@ -144,8 +145,19 @@ def test_predict_with_a_language_model_by_command(
 def test_transcribers_are_exported(
     phrases: Path, tmp_path: Path, model: str, options: dict[str, object]
 ) -> None:
-    run = trained(phrases, tmp_path / "run", model=model, epochs=1, options=options)
-    assert export_onnx(load(run), tmp_path / "model.onnx") < 1e-3
+    """Of any number of clips, of any length."""
+    import onnxruntime
+
+    saved = load(trained(phrases, tmp_path / "run", model=model, epochs=1, options=options))
+    path = tmp_path / "model.onnx"
+    assert export_onnx(saved, path) < 1e-3
+    recogniser = hearing(saved)
+    for shape in ((1, 30011), (3, 12345)):
+        samples = torch.rand(shape, generator=torch.Generator().manual_seed(1)) - 0.5
+        with torch.inference_mode():
+            frames = recogniser(samples, torch.full((shape[0],), shape[1]))
+        (logits,) = onnxruntime.InferenceSession(path).run(None, {"samples": samples.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), frames.logits, atol=1e-3, rtol=0)
 
 
 def test_what_can_not_be_decoded_is_named(

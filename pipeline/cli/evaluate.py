@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.robustness and (args.lm_text or args.arpa):
         raise UsageError("--robustness is told without a language model: leave one of them out")
     saved = load(args.model)
-    data = open_dataset(args.where, key=bool(args.lm_text), cache=args.cache)
+    data = open_dataset(args.where, key=True, cache=args.cache)  # keys, for errors to name
     if args.robustness:
         return _robustness(saved, data, args)
     if args.lm_text or args.arpa:

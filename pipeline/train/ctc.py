@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import ctc_loss as torch_ctc_loss
 
-from pipeline.errors import UsageError
+from pipeline.errors import ModelError
 from pipeline.train.models.frames import Frames
 from pipeline.train.text import BLANK
 
@@ -25,7 +25,7 @@ def needed_frames(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 
 
 def ctc_loss(
-    frames: Frames, tokens: torch.Tensor, counts: torch.Tensor, names: Sequence[str] = ()
+    frames: Frames, tokens: torch.Tensor, counts: torch.Tensor, keys: Sequence[str] = ()
 ) -> torch.Tensor:
     """The mean over a batch of -log p(transcript | features) per token, a scalar.
 
@@ -33,21 +33,21 @@ def ctc_loss(
         frames: what the model returned.
         tokens: (sum,) int64, all transcripts on end.
         counts: (B,) int64, their lengths.
-        names: of the examples, for errors; their numbers in the batch where there are none.
+        keys: the examples' names, for errors; their numbers in the batch where there are none.
 
     Raises:
-        UsageError: a transcript that needs more frames than the model left.
+        ModelError: a transcript that needs more frames than the model left.
     """
     tokens, counts, left = tokens.cpu(), counts.cpu(), frames.lengths.cpu()
     needed = needed_frames(tokens, counts)
     short = (needed > left).nonzero().flatten().tolist()
     if short:
         i = short[0]
-        name = names[i] if names else f"example {i} of the batch"
+        name = keys[i] if keys else f"example {i} of the batch"
         others = f", as do {len(short) - 1} more of its batch" if len(short) > 1 else ""
-        raise UsageError(
+        raise ModelError(
             f"{name}: its transcript needs {int(needed[i])} frames, the model leaves "
-            f"{int(left[i])}{others}; take a model with a smaller stride, or leave it out"
+            f"{int(left[i])}{others}; take a smaller stride, as --options stride=1"
         )
     log_probs = frames.logits.float().log_softmax(2).transpose(0, 1)
     device = log_probs.device

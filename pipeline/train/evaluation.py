@@ -57,7 +57,8 @@ def evaluate(
         output = model(batch["features"].to(device), batch["lengths"].to(device))
         wanted = on(task.targets(batch[target], names), device)
         truths = task.truths(batch[target])
-        losses.append((float(task.loss(output, wanted, 0.0)), len(truths)))
+        loss = task.loss(output, wanted, 0.0, batch.get("key", ()))
+        losses.append((float(loss), len(truths)))
         for answer, truth in zip(task.answers(output, names), truths, strict=True):
             rows.append((place, answer, truth))
             place += world

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from pipeline.files import written
 from pipeline.train.checkpoint import Saved
 from pipeline.train.fitting import feature_of, rebuilt
 from pipeline.train.models.frames import Frames
+from pipeline.train.onnx_gru import with_onnx_grus
 from pipeline.train.predict import audio_of
 from pipeline.train.recogniser import Recogniser
 
@@ -46,8 +48,9 @@ class Whole(nn.Module):
 def export_onnx(saved: Saved, path: Path) -> float:
     """Write a model as ONNX: raw samples go in, logits come out; the greatest difference seen.
 
-    Sample rate and names of the outputs are in the file's metadata. A file that differs by more
-    than 1e-3 from the model itself is not kept.
+    Clips in any number; of any length where the model's are. Sample rate and names of the outputs
+    are in the file's metadata. A file that differs by more than 1e-3 from the model itself is not
+    kept.
 
     Raises:
         UsageError: the libraries for it are not installed.
@@ -60,27 +63,16 @@ def export_onnx(saved: Saved, path: Path) -> float:
         raise UsageError(
             "export-onnx needs onnx: install with: pip install 'shardwell[onnx]'"
         ) from None
-    recogniser, own = rebuilt(saved), saved.description
-    rate = 0
-    if own.audio is not None:
-        recogniser.front = FeatureModule(feature_of(own), exportable=True)
-        audio = audio_of(own)
-        rate = audio.sample_rate
-        n = audio.n_samples or round(SECONDS * rate)
-        example = torch.rand(BATCH, n, generator=torch.Generator().manual_seed(0)) - 0.5
-    elif own.shape[0] is None:
-        raise ModelError(f"a {own.model} of {own.features['kind']} can't be exported: no audio")
-    else:
-        shape = [BATCH, *(int(n or 0) for n in own.shape)]
-        example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    model = Whole(recogniser).eval()
-    free = torch.export.Dim.DYNAMIC
+    model, examples = _whole(saved)
+    own = saved.description
+    rate = audio_of(own).sample_rate if own.audio is not None else 0
+    free = dict.fromkeys(range(len(examples)), torch.export.Dim.DYNAMIC)  # clips, their length
     with _quiet():
         program = torch.onnx.export(
-            model,
-            (example,),
+            with_onnx_grus(model) if len(free) > 1 else model,
+            (examples[0],),
             dynamo=True,
-            dynamic_shapes=({0: free},),
+            dynamic_shapes=(free,),
             verbose=False,
             input_names=["samples" if rate else "features"],
             output_names=["logits"],
@@ -97,15 +89,40 @@ def export_onnx(saved: Saved, path: Path) -> float:
     with written(path) as temporary:
         program.save(temporary)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        with torch.inference_mode():
-            expected = model(example)
-        (found,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
-        difference = float((torch.from_numpy(found) - expected).abs().max())
+        difference = max(_difference(session, model, example) for example in examples)
         if not difference <= TOLERANCE:
             raise ModelError(
                 f"{path}: onnxruntime differs by {difference:.2g}, expected at most {TOLERANCE}"
             )
     return difference
+
+
+def _whole(saved: Saved) -> tuple[Whole, list[torch.Tensor]]:
+    """A model that takes samples, or features of what is not audio; examples of what goes in.
+
+    One example where its length is fixed; two of different lengths where it is open.
+    """
+    recogniser, own = rebuilt(saved), saved.description
+    generator = torch.Generator().manual_seed(0)
+    model = Whole(recogniser).eval()
+    if own.audio is None:
+        if own.shape[0] is None:
+            raise ModelError(f"a {own.model} of {own.features['kind']} can't be exported: no audio")
+        shape = [BATCH, *(int(n or 0) for n in own.shape)]
+        return model, [torch.rand(shape, generator=generator)]
+    recogniser.front = FeatureModule(feature_of(own), exportable=True)
+    audio = audio_of(own)
+    lengths = [audio.n_samples or round(SECONDS * audio.sample_rate)]
+    if audio.n_samples is None:
+        lengths.append(lengths[0] * 3 // 2)
+    return model, [torch.rand(BATCH, n, generator=generator) - 0.5 for n in lengths]
+
+
+@torch.inference_mode()
+def _difference(session: Any, model: Whole, example: torch.Tensor) -> float:
+    """The greatest, between the file's answer and the model's."""
+    (found,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    return float((torch.from_numpy(found) - model(example)).abs().max())
 
 
 @contextlib.contextmanager

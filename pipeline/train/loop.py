@@ -1,7 +1,7 @@
 """The training loop: batches, steps, evaluations, checkpoints; goes on where a run was cut off."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,24 +123,31 @@ def _step(run: Run, batch: Mapping[str, Any]) -> None:
     column = batch[run.description.target]
     output = run.model(batch["features"], batch["lengths"])
     wanted = on(run.task.targets(column, run.description.names), run.accelerator.device)
-    loss = run.task.loss(output, wanted, settings.smoothing)
+    loss = run.task.loss(output, wanted, settings.smoothing, batch["key"])
     run.optimizer.zero_grad()
     run.accelerator.backward(loss)
     norm = run.accelerator.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf)
     value = float(loss.detach())
     if not (math.isfinite(value) and math.isfinite(float(norm))):
-        keys = batch["key"]
-        more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-        raise TrainingError(
-            f"step {progress.step + 1}: the loss is {value}, the gradient's norm {float(norm)}, on "
-            f"{', '.join(keys[:SHOWN_KEYS])}{more}; the weights of before are in "
-            f"{run.folder / LAST}; try a smaller --lr, or --clip 1"
-        )
+        raise _no_number(run, value, float(norm), batch["key"])
     run.optimizer.step()
     progress.step += 1
     progress.loss_sum += value * len(column)
     progress.seen += len(column)
     progress.loader = run.loader.state_dict()
+
+
+def _no_number(run: Run, loss: float, norm: float, keys: Sequence[str]) -> TrainingError:
+    """The error of a step whose loss or gradient is no number; all of its keys are in the log."""
+    step, told = run.progress.step + 1, {"loss": str(loss), "norm": str(norm)}
+    if run.accelerator.is_main_process:
+        runs.log(run.folder, what="no number", step=step, **told, keys=list(keys))
+    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+    return TrainingError(
+        f"step {step}: the loss is {loss}, the gradient's norm {norm}, on "
+        f"{', '.join(keys[:SHOWN_KEYS])}{more}; the last good weights are in {run.folder / LAST}; "
+        "try a smaller --lr, or --clip 1"
+    )
 
 
 def _afterwards(run: Run) -> Report | None:

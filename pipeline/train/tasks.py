@@ -21,7 +21,8 @@ class Task:
         names: dataset and target → what the outputs stand for: the model has as many.
         targets: the batch's column of the target, and the names → tensors that ``loss`` takes (a
             tensor, or a tuple of them), on the CPU.
-        loss: output, targets, smoothing → the mean over the batch, a scalar.
+        loss: output, targets, smoothing, the examples' keys for errors (maybe none) → the mean over
+            the batch, a scalar.
         answers: output and names → one plain value for each example.
         truths: the batch's column → the same for what was wanted.
         scores: all answers, all truths, names → numbers by their names.
@@ -36,7 +37,7 @@ class Task:
     label: str
     names: Callable[[Sealed, str], tuple[str, ...]]
     targets: Callable[[Any, Sequence[str]], Any]
-    loss: Callable[[Any, Any, float], torch.Tensor]
+    loss: Callable[[Any, Any, float, Sequence[str]], torch.Tensor]
     answers: Callable[[Any, Sequence[str]], list[Any]]
     truths: Callable[[Any], list[Any]]
     scores: Callable[[Sequence[Any], Sequence[Any], Sequence[str]], Mapping[str, float]]
@@ -46,7 +47,9 @@ class Task:
     highest: bool = True
 
 
-def _class_loss(logits: torch.Tensor, wanted: torch.Tensor, smoothing: float) -> torch.Tensor:
+def _class_loss(
+    logits: torch.Tensor, wanted: torch.Tensor, smoothing: float, keys: Sequence[str]
+) -> torch.Tensor:
     return cross_entropy(logits, wanted, label_smoothing=smoothing)
 
 

@@ -59,15 +59,16 @@ def targets(column: Sequence[str], tokens: Sequence[str]) -> Targets:
     return encoded(column, alphabet(tokens))
 
 
-def loss(output: Frames, wanted: Targets, smoothing: float) -> torch.Tensor:
+def loss(output: Frames, wanted: Targets, smoothing: float, keys: Sequence[str]) -> torch.Tensor:
     """The mean CTC loss per token, a scalar.
 
     Raises:
-        UsageError: a transcript that is too long for its frames, or any smoothing.
+        ModelError: a transcript that is too long for its frames; named by ``keys``.
+        UsageError: any smoothing.
     """
     if smoothing:
         raise UsageError(f"smoothing={smoothing}: expected 0, CTC has no labels to smooth")
-    return ctc_loss(output, *wanted)
+    return ctc_loss(output, *wanted, keys)
 
 
 def answers(output: Frames, tokens: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ from tests.conftest import ROOT, real_data
 RUNS, DATA = ROOT / "runs" / "results", ROOT / "data"
 LENGTHS = range(5, 40, 5)
 COARSE = "log_mel:n_mels=40,hop_length=320,floor=1e-5,top=none"  # half the frames: half the time
+SPECTRA = "spectrogram:values=log,win_length=256,hop_length=256,n_fft=256"  # 63×129
 SPEECH = "speech_commands_v0.01_subset.tar.gz"
 LJSPEECH, TRANSCRIPTS = "LJSpeech-1.1_subset.tar.bz2", "ljspeech_metadata_full.csv"
 IMAGES = {
@@ -139,7 +140,7 @@ def requests(real: Path) -> dict[str, dict[str, Any]]:
     sums = {f"len-{n}": {"recipe": "digit_sum", "protocol": f"len-{n}"} for n in LENGTHS}
     return sums | {
         "words": words,
-        "ten": words | {"protocol": "v1-10", "features": "spectrogram:values=log"},
+        "ten": words | {"protocol": "v1-10", "features": SPECTRA},
         "clips": words | {"features": "waveform"},
         "images": images | {"protocol": "standard"},
         "fewer images": images | {"protocol": "last-5000"},

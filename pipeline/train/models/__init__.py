@@ -61,10 +61,10 @@ MODELS: dict[str, Entry] = {
         BcResNet,
         bins=8,
         settings={
-            "epochs": 100,
-            "batch_size": 64,
+            "epochs": 40,
+            "batch_size": 32,
             "optimizer": "adamw",
-            "lr": 0.003,
+            "lr": 0.006,
             "weight_decay": 0.01,
             "schedule": "cosine",
             "warmup": 0.05,

@@ -63,11 +63,11 @@ class BcResNet(nn.Module):
 
     Args:
         bins, outputs: F, 40 in the paper, and the number of classes.
-        scale: width in eights of channels: 1 has 9 thousand parameters, 8 about 320 thousand.
+        scale: width in eights of channels: 1 has 9 thousand parameters, 2 has 28, 8 about 320.
         dropout: share of channels that training silences in each block.
     """
 
-    def __init__(self, bins: int, outputs: int, scale: int = 8, dropout: float = 0.1) -> None:
+    def __init__(self, bins: int, outputs: int, scale: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         base = 8 * scale
         bins = -(-bins // 2)
