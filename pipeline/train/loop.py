@@ -221,7 +221,7 @@ def _end(run: Run) -> Trained:
     if run.accelerator.is_main_process:
         scores = found.scores if found else None
         runs.log(run.folder, what="end", step=run.progress.step, test=scores)
-        pictures.draw(run.folder, run.description, found, test)
+        pictures.draw(run.folder, run.description, found, test, run.recogniser)
     return Trained(
         run.folder,
         found,

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from pipeline.files import written
 from pipeline.loader import Split
 from pipeline.train.checkpoint import Description
@@ -10,24 +12,34 @@ from pipeline.train.evaluation import Evaluation
 from pipeline.train.folder import events
 from pipeline.train.metrics import confusion
 from pipeline.train.models import entry
+from pipeline.train.recogniser import Recogniser
 from pipeline.train.tasks import TASKS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 EXAMPLES = 10
 NAMED = 40  # classes whose names fit beside a matrix
+RIGHT, WRONG = "tab:green", "tab:red"
+LINE = 100  # characters of a transcript
 
 
 def draw(
-    folder: Path, description: Description, test: Evaluation | None, split: Split | None
+    folder: Path,
+    description: Description,
+    test: Evaluation | None,
+    split: Split | None,
+    recogniser: Recogniser,
 ) -> None:
-    """Draw a run's pictures into its folder; those of classes where it tells classes."""
+    """Draw a run's pictures into its folder: curves; of test what there is to see."""
     _write(folder / "curves.png", _curves(folder))
-    if test and split and TASKS[entry(description.model).task].label == "class":
+    if not test or not split:
+        return
+    if TASKS[entry(description.model).task].label == "class":
         _write(folder / "confusion.png", _confusion(description, test))
-        if len(description.shape) == 2 and not description.hears:
-            _write(folder / "examples.png", _examples(description, test, split))
+    if len(description.shape) == 2:
+        _write(folder / "examples.png", _examples(description, test, split, recogniser))
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -62,31 +74,56 @@ def _curves(folder: Path) -> "Figure":
 
 
 def _confusion(description: Description, test: Evaluation) -> "Figure":
-    """Rows are the true classes, as shares of each; columns the answers."""
+    """Rows are the true classes and how often they are, as shares of each; columns the answers."""
     names = description.names
     matrix = confusion(test.answers, test.truths, len(names))
-    shares = [[n / max(sum(row), 1) for n in row] for row in matrix]
+    counts = [sum(row) for row in matrix]
+    shares = [[n / max(count, 1) for n in row] for row, count in zip(matrix, counts, strict=True)]
     size = min(4 + 0.2 * len(names), 14)
-    figure = _figure(size, size)
+    figure = _figure(size + 1, size)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="answer", ylabel="truth", title=f"test {test.scores['accuracy']:.3f}")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class", shrink=0.6)
+    title = f"test accuracy {test.scores['accuracy']:.3f}"
+    axes.set(xlabel="answer", ylabel="truth (examples)", title=title)
     if len(names) <= NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        told = [f"{name} ({n})" for name, n in zip(names, counts[: len(names)], strict=True)]
+        axes.set_yticks(range(len(names)), told)
     return figure
 
 
-def _examples(description: Description, test: Evaluation, split: Split) -> "Figure":
-    """The first ten of test as they are stored, the answer beside the truth."""
-    figure = _figure(12, 5)
-    places = figure.subplots(2, EXAMPLES // 2).flatten()
+def _examples(
+    description: Description, test: Evaluation, split: Split, recogniser: Recogniser
+) -> "Figure":
+    """The first ones of test, as images or as the model sees them, the answer below the truth."""
+    is_text = TASKS[entry(description.model).task].label == "text"
+    figure = _figure(12, 12) if is_text else _figure(12, 5.6)
+    shape = (EXAMPLES // 2, 1) if is_text else (2, EXAMPLES // 2)
+    places = figure.subplots(*shape, squeeze=False).flatten()
     for i, axes in enumerate(places[: len(split)]):
-        features = split[i]["features"].numpy()
-        image = features if description.audio is None else features.T[::-1]
-        axes.imshow(image, aspect="auto", cmap="gray" if description.audio is None else "magma")
-        answer, truth = (description.names[n] for n in (test.answers[i], test.truths[i]))
-        axes.set_title(f"{answer} ({'right' if answer == truth else truth})", fontsize=9)
+        _image(axes, description, split, i, recogniser)
+        pair = [test.truths[i], test.answers[i]]
+        truth, answer = pair if is_text else [description.names[n] for n in pair]
+        color = RIGHT if truth == answer else WRONG
+        lines = f"truth: {truth:.{LINE}}\nanswer: {answer:.{LINE}}"
+        axes.set_title(lines, fontsize=9, color=color, loc="left")
     for axes in places:
         axes.set_axis_off()
     return figure
+
+
+@torch.inference_mode()
+def _image(
+    axes: "Axes", description: Description, split: Split, i: int, recogniser: Recogniser
+) -> None:
+    """An image as it is; of sound, normalised features with time to the right and bin 0 below."""
+    batch = split.batch([i])
+    if description.audio is None:
+        axes.imshow(batch["features"][0].numpy(), cmap="gray")
+        return
+    device = recogniser.mean.device
+    seen, _ = recogniser.prepared(batch["features"].to(device), batch["lengths"].to(device))
+    axes.imshow(
+        seen[0].cpu().numpy().T, aspect="auto", origin="lower", cmap="magma", vmin=-2.5, vmax=2.5
+    )
