@@ -13,6 +13,7 @@ from pipeline.loader import augment
 from pipeline.loader.delivery import Loader
 from pipeline.prepare import prepare_dataset
 from pipeline.prepare.request import Request, resolve
+from pipeline.train import MODELS
 from tests.sealed import write_sealed
 
 Ask = Callable[..., Request]
@@ -79,6 +80,24 @@ def test_the_snippet_of_augmentation_runs(ask_commands: Ask, tmp_path: Path) -> 
     assert names["batch"]["features"].shape[1] == int(names["batch"]["lengths"].max())
     (held_out,) = names["held_out"]
     assert held_out["features"].shape == (3, 101, 40)
+
+
+def test_the_model_of_your_own_trains(
+    ask_commands: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a miniature in the place of the dataset that it names; one class and one line."""
+    (code,) = snippets(ROOT / "docs" / "training.md", "python")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.train.MODELS", models := dict(MODELS))
+    monkeypatch.setattr("pipeline.train.models.MODELS", models)
+    folder = prepare_dataset(ask_commands()).folder
+    named = re.search(r'"(data/mnist/[^"]+)"', code)
+    assert named
+    names: dict[str, Any] = {}
+    exec(code.replace(named[1], str(folder)), names)  # our own document
+    assert names["done"].test.scores["accuracy"] >= 0
+    assert names["done"].parameters == 40 * 32 + 32 + 32 * 3 + 3
+    assert sorted(path.name for path in (tmp_path / "runs" / "judges").glob("*.png"))
 
 
 def test_the_documents_list_every_front_end_and_augmentation() -> None:

@@ -1,5 +1,6 @@
 """The real recordings and images, where they are beside the project."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared], tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_loop_of_the_readme_learns_digits(
+    build: dict[str, Prepared], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copied as it stands, on 55,000 of the images."""
+    text = (HERE.parent.parent / "README.md").read_text()
+    first, loop, *_ = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    code = re.sub(r'"data/mnist/[^"]+"', repr(str(build["mnist"].folder)), first)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a model this small, several wait for one another
+    exec(code + loop, {})  # our own document
+    torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert float(printed.removeprefix("test accuracy ")) > 0.95
+
+
 def test_an_lstm_reads_images_row_by_row(build: dict[str, Prepared], tmp_path: Path) -> None:
     """The exercise: one epoch, then the first 2,000 images of test."""
     train(build["mnist"].folder, settings_for({"model": "lstm"}, {}), tmp_path)

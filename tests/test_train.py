@@ -25,7 +25,7 @@ from pipeline.train.folder import events
 from pipeline.train.loop import learning_rate
 from pipeline.train.metrics import class_scores, confusion
 from pipeline.train.models import make
-from pipeline.train.models.conv1d import left_over
+from pipeline.train.models.conv1d import output_length
 from pipeline.train.models.pooling import last_of, mean_over, turned
 from pipeline.train.run import Run
 
@@ -223,7 +223,7 @@ def test_sizes_are_as_published() -> None:
 def test_the_length_after_a_convolution(kernel: int, stride: int, padding: int) -> None:
     layer = torch.nn.Conv1d(1, 1, kernel, stride, padding)
     for n in range(kernel, 40):
-        told = left_over(torch.tensor([n]), kernel, stride, padding)
+        told = output_length(torch.tensor([n]), kernel, stride, padding)
         assert told.item() == layer(torch.zeros(1, 1, n)).shape[2]
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from pipeline.train.models.pooling import mean_over
 
 
-def left_over(lengths: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:
+def output_length(lengths: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:
     """(B,) lengths → those after a convolution: (N - k + 2p) / s + 1, rounded down."""
     return (lengths - kernel + 2 * padding).div(stride, rounding_mode="floor") + 1
 
@@ -50,7 +50,7 @@ class Conv1d(nn.Module):
         steps = features.transpose(1, 2)  # (B, channels, T)
         for convolution in self.convolutions:
             steps = convolution(steps)
-            lengths = left_over(lengths, self.kernel, self.stride, self.padding)
+            lengths = output_length(lengths, self.kernel, self.stride, self.padding)
         pooled = mean_over(steps.transpose(1, 2), lengths)
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
