@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.files import write_json, written
+from pipeline.files import write_json
 from pipeline.loader import Dataset, open_dataset
 from pipeline.train.memory import Outcome, Setup, remember
+from pipeline.train.pictures import figure_of, write_png
 
 PUBLISHED = {"srn": Setup("srn", hidden=32, lr=0.001, batch_size=8, epochs=500)}
 OWN = {
@@ -72,12 +73,9 @@ def _target(data: Dataset) -> str:
 
 def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
     """One panel for each model and length: the loss on train and on validation over epochs."""
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(outcome.name for outcome in outcomes))
     lengths = sorted({outcome.length for outcome in outcomes})
-    size = (2.6 * len(lengths) + 1, 2.2 * len(names) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = figure_of(2.6 * len(lengths) + 1, 2.2 * len(names) + 0.6)
     panels = figure.subplots(len(names), len(lengths), squeeze=False, sharey=True)
     for outcome in outcomes:
         panel = panels[names.index(outcome.name), lengths.index(outcome.length)]
@@ -90,14 +88,12 @@ def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
     panels[0, 0].legend(fontsize=8)
     figure.supxlabel("epoch")
     figure.supylabel("cross-entropy")
-    _save(figure, path)
+    write_png(path, figure)
 
 
 def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Every model's accuracy on validation (dashed) and test over the length of the sequences."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = figure_of(7, 5)
     panel = figure.subplots()
     for i, name in enumerate(dict.fromkeys(outcome.name for outcome in outcomes)):
         own = sorted((o for o in outcomes if o.name == name), key=lambda o: o.length)
@@ -110,10 +106,5 @@ def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     panel.set_xlabel("length of the sequences")
     panel.set_ylabel("accuracy")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8, ncols=2)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    with written(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=4)  # curves may be anywhere
+    write_png(path, figure)

@@ -33,23 +33,24 @@ def draw(
     recogniser: Recogniser,
 ) -> None:
     """Draw a run's pictures into its folder: curves; of test what there is to see."""
-    _write(folder / "curves.png", _curves(folder))
+    write_png(folder / "curves.png", _curves(folder))
     if not test or not split:
         return
     if TASKS[entry(description.model).task].label == "class":
-        _write(folder / "confusion.png", _confusion(description, test))
+        write_png(folder / "confusion.png", _confusion(description, test))
     if len(description.shape) == 2:
-        _write(folder / "examples.png", _examples(description, test, split, recogniser))
+        write_png(folder / "examples.png", _examples(description, test, split, recogniser))
 
 
-def _figure(width: float, height: float) -> "Figure":
+def figure_of(width: float, height: float) -> "Figure":
     """A figure that needs no window and no state of matplotlib's."""
     from matplotlib.figure import Figure
 
     return Figure((width, height), layout="constrained")
 
 
-def _write(path: Path, figure: "Figure") -> None:
+def write_png(path: Path, figure: "Figure") -> None:
+    """A finished picture, whole or not at all."""
     with written(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
@@ -58,7 +59,7 @@ def _curves(folder: Path) -> "Figure":
     """Losses on the left, the score that chooses the best on the right; steps below."""
     found = [event for event in events(folder) if event["what"] == "evaluation"]
     steps, watch = [event["step"] for event in found], found[-1]["watch"] if found else ""
-    figure = _figure(10, 4)
+    figure = figure_of(10, 4)
     left, right = figure.subplots(1, 2)
     for name, line in (("train_loss", "train"), ("held_out_loss", "held out")):
         if found and found[0][name] is not None:
@@ -80,7 +81,7 @@ def _confusion(description: Description, test: Evaluation) -> "Figure":
     counts = [sum(row) for row in matrix]
     shares = [[n / max(count, 1) for n in row] for row, count in zip(matrix, counts, strict=True)]
     size = min(4 + 0.2 * len(names), 14)
-    figure = _figure(size + 1, size)
+    figure = figure_of(size + 1, size)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.6)
@@ -98,7 +99,7 @@ def _examples(
 ) -> "Figure":
     """The first ones of test, as images or as the model sees them, the answer below the truth."""
     is_text = TASKS[entry(description.model).task].label == "text"
-    figure = _figure(12, 12) if is_text else _figure(12, 5.6)
+    figure = figure_of(12, 12) if is_text else figure_of(12, 5.6)
     shape = (EXAMPLES // 2, 1) if is_text else (2, EXAMPLES // 2)
     places = figure.subplots(*shape, squeeze=False).flatten()
     for i, axes in enumerate(places[: len(split)]):

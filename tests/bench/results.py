@@ -203,10 +203,10 @@ def classes(system: System, folders: Sequence[Path], out: Path, real: Path) -> s
 
 
 def one_epoch(system: System, folders: Sequence[Path], out: Path, real: Path) -> str:
-    """Accuracy on the first test images, along the epoch and at its end."""
+    """Accuracy on 2,000 test images, the first as stored, along the epoch and at its end."""
     _trained(system, folders[0], out)
     told = [e["held_out"]["accuracy"] for e in events(out) if e["what"] == "evaluation"]
-    return f"accuracy {told[-1]:.3f} on the first 2,000 images ({told[0]:.3f} after 50 steps)"
+    return f"accuracy {told[-1]:.3f} on 2,000 test images ({told[0]:.3f} after 50 steps)"
 
 
 def speech(system: System, folders: Sequence[Path], out: Path, real: Path) -> str:
