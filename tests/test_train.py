@@ -102,17 +102,27 @@ def test_the_same_settings_give_the_same_weights(commands: Path, tmp_path: Path)
     assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's generator moved
 
 
-@pytest.mark.parametrize("eval_every", [None, 2])
+@pytest.mark.parametrize(
+    ("eval_every", "waveforms", "augment"),
+    [(None, False, ("shift", "mask")), (2, True, ("shift", "noise", "mask"))],
+)
 def test_a_run_that_was_cut_off_ends_the_same(
-    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int | None
+    ask_commands: Ask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eval_every: int | None,
+    waveforms: bool,
+    augment: tuple[str, ...],
 ) -> None:
     """Cut off in the middle of an epoch, after a save, with steps done that are lost."""
+    features = "waveform" if waveforms else None
+    commands = prepare_dataset(ask_commands(features=features)).folder
     options = {
         "model": "crnn",
         "options": SMALL["crnn"],
         "epochs": 3,
         "batch_size": 2,
-        "augment": ("shift", "mask"),
+        "augment": augment,
         "save_every": 3,
         "eval_every": eval_every,
         "schedule": "cosine",
