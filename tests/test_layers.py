@@ -10,11 +10,22 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
-    {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
+    {
+        "errors",
+        "records",
+        "engines",
+        "files",
+        "columns",
+        "compiled",
+        "mapping",
+        "importing",
+        "cores",
+        "holding",
+    },
     {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
-    {"probe", "ship", "cache", "publish"},
+    {"probe", "ship", "cache", "contents", "publish"},
     {"prepare", "loader"},
     {"train"},
     {"cli"},
