@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.compiled import compiled
 from pipeline.errors import ClipError, FeatureError, UsageError
 from pipeline.features import (
     KINDS,
@@ -385,7 +386,8 @@ def test_the_kernel_transforms_any_product_of_2_3_and_5(
     n_fft: int, precision: str, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analysis = Analysis(n_fft, max(2, n_fft - 1), max(1, n_fft // 3), precision=precision)
-    library = kernel._loaded(f"_kernel_{precision}_{level}")
+    source = Path(kernel.__file__).with_name("kernel.c")
+    library = kernel._declared(compiled(source, f"_kernel_{precision}_{level}"))
     if library is None or library.level() < {"any": 0, "v3": 3, "v4": 4}[level]:
         pytest.skip("no such kernel here")
     monkeypatch.setattr(kernel, "_library", lambda precision: library)

@@ -27,7 +27,7 @@ FLOORS = (
     {"build", "remote"},
     {"probe", "ship", "cache", "contents", "publish"},
     {"prepare", "loader"},
-    {"train"},
+    {"train", "doctor"},
     {"cli"},
 )
 WITHIN_FLOOR = {
