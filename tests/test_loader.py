@@ -306,7 +306,7 @@ def test_batches_from_any_number_of_shards(tmp_path: Path, shards: int) -> None:
 def test_batches_that_no_cache_holds(tmp_path: Path, shape: tuple[int, ...]) -> None:
     """Over 1 MiB, where rows are copied past the caches: any length, any place in a line."""
     frames = 40_000 // math.prod(shape)
-    lengths = np.random.default_rng(0).integers(0, frames, 20).tolist() + [0, 1, frames]
+    lengths = [*np.random.default_rng(0).integers(0, frames, 20).tolist(), 0, 1, frames]
     rows = [np.full((n, *shape), i + 1, np.float32) for i, n in enumerate(lengths)]
     for i, row in enumerate(rows):
         row += np.arange(row.size, dtype=np.float32).reshape(row.shape) / 65536 * (i + 1)
