@@ -193,6 +193,17 @@ def test_a_download_in_vain_is_one_line(case: str, server: Server, tmp_path: Pat
     assert len(server.asked) <= 31  # requests follows 30 redirects
 
 
+def test_a_mirror_that_stays_away_is_told_of_once(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = server.plays(a=Act(b"", 503), b=[Act(b"", 503), Act(b"", 500)])
+    with pytest.raises(SourceError):
+        bring(urls, tmp_path)
+    assert len(server.asked) == 8
+    told = [record.getMessage() for record in caplog.records]
+    assert [url for line in told for url in urls if url in line] == [*urls, urls[1]]
+
+
 @pytest.mark.parametrize("case", FAILURES)
 def test_then_the_next_mirror_is_asked(case: str, server: Server, tmp_path: Path) -> None:
     urls = server.plays(a=FAILURES[case][0], b=GOOD)
