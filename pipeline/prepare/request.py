@@ -1,5 +1,6 @@
 """What a person asks for, resolved into values; nothing is fetched or built here."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -154,6 +155,7 @@ def resolve(request: Request) -> Resolved:
                 f"choose another of {', '.join(manifest.protocols)} with --protocol"
             )
     params = dict(protocol.params) | _params(request.params, protocol)
+    _check_params(recipe, params)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
@@ -218,6 +220,16 @@ def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, P
         if key not in protocol.params:
             raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
     return dict(given)
+
+
+def _check_params(recipe: Recipe, params: Mapping[str, Param]) -> None:
+    """Raise RecipeError now, before any download, where ``examples`` can't take the parameters."""
+    try:
+        inspect.signature(recipe.examples).bind(None, **params)
+    except TypeError as error:
+        raise RecipeError(
+            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
+        ) from None
 
 
 def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:

@@ -1,7 +1,6 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
 import contextlib
-import inspect
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,11 +60,7 @@ def prepare_dataset(request: Request) -> Prepared:
     resolved = resolve(request)
     with disk_errors_in_one_line():
         files = generated_files(resolved)
-        hashes = {
-            role: files[role].sha256 if role in files else str(source.sha256)
-            for role, source in resolved.sources.items()
-        }
-        declaration = resolved.declaration(hashes)
+        declaration = resolved.declaration(hashes_of(resolved, files))
         output = output_of(resolved, declaration)
         found = find(resolved, declaration, output)
         if found:
@@ -106,6 +101,14 @@ def _generated_file(resolved: Resolved, source: Source) -> Verified:
     key = source_key(resolved, source)
     make = partial(generators[name], **key["params"])
     return generate(source, resolved.cache, key, make, resolved.request.progress)
+
+
+def hashes_of(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, str]:
+    """Role → sha256 (hex), of the generated files at hand and as the manifest pins the others."""
+    return {
+        role: files[role].sha256 if role in files else str(source.sha256)
+        for role, source in resolved.sources.items()
+    }
 
 
 def generated_at_hand(resolved: Resolved, source: Source) -> Verified | None:
@@ -214,12 +217,6 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
         BuildError: a split has another number of examples than the protocol promises.
     """
     recipe = resolved.recipe
-    try:
-        inspect.signature(recipe.examples).bind(None, **resolved.params)
-    except TypeError as error:
-        raise RecipeError(
-            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
-        ) from None
     corpus, audio = Corpus(opened), resolved.audio
     examples = _examples(recipe.name, partial(recipe.examples, corpus, **resolved.params))
     if recipe.noise and resolved.with_noise:
