@@ -1,5 +1,6 @@
 """What the documents say is true: every command and snippet runs, names and links are right."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -166,13 +167,21 @@ def test_options_on_the_pages_exist() -> None:
             assert used <= known.get(command, used) | known["shardwell cache clean"], line
 
 
-def test_the_documents_list_every_front_end_and_augmentation() -> None:
+def test_the_pages_leave_nothing_out() -> None:
+    """Front ends, steps of augmentation, models, options of audio, flags of prepare."""
+    from pipeline.audio import Audio
     from pipeline.features.front_ends import FRONT_ENDS
+    from pipeline.train.models import MODELS
 
-    features = (ROOT / "docs" / "features.md").read_text()
-    assert all(f"`{name}`" in features for name in FRONT_ENDS)
-    text = (ROOT / "docs" / "augmentation.md").read_text()
-    assert all(f"`{name}(" in text for name in augment.__all__)
+    page = {path.name: path.read_text() for path in DOCS[1:]}
+    assert all(f"`{name}`" in page["features.md"] for name in FRONT_ENDS)
+    assert all(f"`{name}(" in page["augmentation.md"] for name in augment.__all__)
+    assert all(f"`{name}`" in page["training.md"] for name in MODELS)
+    options = {field.name for field in dataclasses.fields(Audio) if field.name != "fit_seed"}
+    assert all(re.search(rf"`{name}=|or `{name}=", page["prepare.md"]) for name in options)
+    prepare = next(c for c in reference.commands(parser()) if c.prog == "shardwell prepare")
+    flags = set(prepare._option_string_actions) - {"-h", "--help"}
+    assert all(f"`{flag}" in page["prepare.md"] for flag in flags)
 
 
 def test_what_a_page_may_not_do_is_told() -> None:
