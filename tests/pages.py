@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import main
+from pipeline.features import KINDS
 from pipeline.manifest import load_manifest
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.recipe_files import known_recipes
@@ -30,8 +31,7 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 COMMENT = re.compile(r"<!-- (not run|given): ((?:(?!-->).)*?) -->", re.DOTALL)
-KINDS = "mfcc|log_mel|spectrogram|waveform|pixels|tokens"
-NAMED = re.compile(rf"data/(\w+)/([\w.-]+?)-({KINDS})-([0-9a-f]{{8}}|\*)")
+NAMED = re.compile(rf"data/(\w+)/([\w.-]+?)-({'|'.join(KINDS)})-([0-9a-f]{{8}}|\*)")
 CLEVER = re.compile(r"[|<>;&`]|\$\(")  # the shell's, which this is not
 UNWATCHED = ("pip", "hf", "dask", "docker", "torchrun", "git", "curl")
 # What a miniature can keep of a protocol's numbers: it has some ten clips.
@@ -145,7 +145,7 @@ class Stage:
                 Request(
                     recipe,
                     protocol,
-                    None if kind in ("pixels", "tokens") else kind,
+                    kind,
                     manifest=mini.manifest if mini else None,
                     sources=mini.used(protocol) if mini else {},
                     out=self.built / "all",

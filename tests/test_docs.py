@@ -113,8 +113,7 @@ def test_datasets_are_named_as_they_would_be(path: Path) -> None:
     """The digits are those of the real corpus's declaration."""
     for recipe, protocol, kind, digits in set(NAMED.findall(path.read_text())):
         if digits != "*":
-            features = None if kind in ("pixels", "tokens") else kind
-            resolved = resolve(Request(recipe, protocol, features))
+            resolved = resolve(Request(recipe, protocol, kind))
             hashes = {role: str(source.sha256) for role, source in resolved.sources.items()}
             name = resolved.name(resolved.declaration(hashes))
             assert name == f"{recipe}/{protocol}-{kind}-{digits}"
