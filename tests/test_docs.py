@@ -42,11 +42,21 @@ def _check_augmentation(names: dict[str, Any]) -> None:
     assert held_out["features"].shape == (3, 101, 40)
 
 
+def _check_training(names: dict[str, Any]) -> None:
+    """The run's folder holds what the first table of the page says."""
+    table = (ROOT / "docs" / "training.md").read_text().partition("## Models")[0]
+    told = set(re.findall(r"`([a-z]+\.[a-z]+)`", table))
+    (run,) = Path("runs").iterdir()
+    there = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert there | {"examples.png"} == told  # which only images have
+
+
 # What a page's snippets must have come to, beside running.
 OUTCOMES = {
     "features.md": _check_features,
     "loading.md": _check_loading,
     "augmentation.md": _check_augmentation,
+    "training.md": _check_training,
 }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+STATES = OK, WARN, FAIL = "ok", "warn", "fail"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.contents import contents
 from pipeline.cores import usable_cores
-from pipeline.doctor.finding import FAIL, OK, WARN, Finding
+from pipeline.doctor.finding import FAIL, OK, STATES, WARN, Finding
 from pipeline.errors import UsageError
 
 GB = 10**9
@@ -35,8 +35,11 @@ def cache(folder: Path) -> Finding:
     found = _room(folder, "choose another folder with --cache", unwritable=WARN)
     try:
         held = sum(item.bytes for item in contents(folder, {}))
-    except UsageError as error:
-        return Finding(FAIL, str(error), "choose another folder with --cache")
+    except UsageError:  # prepare can work there, but nobody could clean it
+        remedy = found.remedy or "give it a folder of its own with --cache"
+        return Finding(
+            max(found.state, WARN, key=STATES.index), f"{found.found}, not ours alone", remedy
+        )
     remedy = f"{found.remedy}, or see: shardwell cache" if found.remedy else ""
     return Finding(found.state, f"{found.found}, {held / GB:.1f} GB held", remedy)
 
