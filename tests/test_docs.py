@@ -48,7 +48,7 @@ def _check_training(names: dict[str, Any]) -> None:
     told = set(re.findall(r"`([a-z]+\.[a-z]+)`", table))
     (run,) = Path("runs").iterdir()
     there = {path.name for path in run.iterdir() if not path.name.startswith(".")}
-    assert there | {"examples.png"} == told  # which only images have
+    assert there | {"examples.png"} == told  # of features and images alone
 
 
 # What a page's snippets must have come to, beside running.
