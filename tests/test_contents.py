@@ -11,7 +11,8 @@ import pytest
 
 from pipeline import open_dataset
 from pipeline.cli import main
-from pipeline.contents import Item, clean, contents
+from pipeline.cli.cache import FLAGS
+from pipeline.contents import KINDS, Item, clean, contents
 from pipeline.cores import usable_cores
 from pipeline.errors import UsageError
 from pipeline.files import lock_of
@@ -219,3 +220,7 @@ def test_cores_are_those_that_we_may_use() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert usable_cores() == len(allowed)
+
+
+def test_every_kind_has_a_flag() -> None:
+    assert list(FLAGS) == list(KINDS)
