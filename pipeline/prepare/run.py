@@ -149,8 +149,10 @@ def _build(
         holding(*(file.path for file in files.values())),
         contextlib.ExitStack() as reading,
     ):
-        opened = open_all(resolved, files)
-        reading.enter_context(holding(*(source.path for source in opened.values())))
+        opened: dict[str, Opened] = {}
+        for role, file in files.items():  # held one by one: the next may take minutes to inflate
+            opened |= open_all(resolved, {role: file})
+            reading.enter_context(holding(opened[role].path))
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
