@@ -100,6 +100,7 @@ class Recipe:
         load: ``(pieces, audio) -> array``, the bytes of one example as ``(n_samples,)`` samples or
             any other array; a module-level function. Raises ``ClipError`` for a bad example.
         audio: the usual audio handling, ``None`` for data that is not audio.
+        recorded: the recordings' rate in Hz where ``audio`` has another.
         noise: ``(corpus, seconds) -> Iterator[Example]``, recordings of noise to be mixed in, cut
             into pieces of so many seconds (None: whole): the split ``noise`` of waveform datasets.
         generators: for generated sources, ``(path, **params)`` writes the file at ``path``.
@@ -113,6 +114,7 @@ class Recipe:
     examples: Callable[..., Iterator[Example]]
     load: Callable[[Sequence[Piece], Audio | None], npt.NDArray[Any]]
     audio: Audio | None = None
+    recorded: int | None = None
     noise: Callable[[Corpus, float | None], Iterator[Example]] | None = None
     generators: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
