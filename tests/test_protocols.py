@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import BuildError, RecipeError
+from pipeline.errors import BuildError, RecipeError, UsageError
 from pipeline.loader import make_loader, open_dataset
 from pipeline.manifest import load_manifest
 from pipeline.prepare import Request, prepare_dataset
@@ -15,7 +15,7 @@ from pipeline.records import Example
 from pipeline.train import settings_for, train
 from tests.conftest import ROOT, recipe_module, write_manifest
 from tests.miniatures import NOISES, TEN, companion, main_archive, spoken_digits, tar_of
-from tests.test_recipe import corpus_of, splits_of
+from tests.test_recipe import corpus_of, idx_files, splits_of
 
 WINDOWS = {"pink_noise": 3, "running_tap": 4, "white_noise": 2}
 COUNTS = {
@@ -228,3 +228,40 @@ def test_an_archive_without_digits_is_named(tmp_path: Path) -> None:
     corpus = corpus_of(archive=tar_of(tmp_path / "x.tar", {"wavs/0_ann_0.wav": b"x"}))
     with pytest.raises(RecipeError, match=r"x\.tar: expected members recordings/<digit>"):
         list(recipe_module("fsdd").examples(corpus, test=5, validation=0))
+
+
+@pytest.fixture
+def ask_images(tmp_path: Path, cache: Path) -> Ask:
+    """``ask(**changes)`` → a request for 12 + 12 images."""
+    files = idx_files(tmp_path)
+    counts = {"train": 12, "test": 12}
+    manifest = write_manifest(
+        tmp_path / "images.toml", "mnist", files, counts, "params.validation = 0"
+    )
+
+    def ask(**changes: object) -> Request:
+        fixed = {"manifest": manifest, "sources": files, "out": tmp_path / "data", "cache": cache}
+        return Request("mnist", engine="serial", **(fixed | changes))  # type: ignore[arg-type]
+
+    return ask
+
+
+def test_an_image_is_a_picture_or_rows_or_a_vector(ask_images: Ask, tmp_path: Path) -> None:
+    """One tensor (28, 28) is both a picture and 28 steps of 28; the vector is stored as such."""
+    folder = prepare_dataset(ask_images()).folder
+    pictures = open_dataset(folder, normalize=True)["test"]
+    whole = next(iter(make_loader(pictures, 12)))
+    flat_folder = prepare_dataset(ask_images(features="vector")).folder
+    vectors = open_dataset(flat_folder, normalize=True)["test"]
+    flat = next(iter(make_loader(vectors, 12)))
+    assert whole["features"].shape == (12, 28, 28)
+    assert whole["lengths"].tolist() == [28] * 12
+    assert flat["features"].shape == (12, 784)
+    torch.testing.assert_close(flat["features"], whole["features"].flatten(1), rtol=0, atol=1e-6)
+    assert flat["digit"].equal(whole["digit"])
+    assert vectors[3]["features"].shape == (784,)
+    for model in ("lstm", "conv2d"):
+        settings = settings_for({"model": model, "epochs": 1, "device": "cpu"}, {})
+        assert train(folder, settings, tmp_path / model).test is not None
+    with pytest.raises(UsageError, match=r"vector .* are 784; no model fits it: prepare other"):
+        train(flat_folder, settings_for({}, {"model": "lstm"}), tmp_path / "flat")

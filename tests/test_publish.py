@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline.cli import main
 from pipeline.dataset import FORMAT, NAME, Sealed, open_sealed, seal
 from pipeline.errors import DatasetError, OutputError, UsageError
-from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Waveform, to_dict
+from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Vector, Waveform, to_dict
 from pipeline.files import sha256_of, write_json
 from pipeline.prepare import Request
 from pipeline.publish.card import card
@@ -114,6 +114,9 @@ def every_kind(folder: Path, seed: int = 0) -> Iterator[Sealed]:
     )
     yield make_sealed(
         folder / "pixels", Pixels(5, 4), (5, 4), [bits(rng, (5, 4), "uint8") for _ in range(4)]
+    )
+    yield make_sealed(
+        folder / "vector", Vector(5, 4), (20,), [bits(rng, (20,), "uint8") for _ in range(4)]
     )
     yield make_sealed(
         folder / "tokens", Tokens(10), (None,), [rng.integers(0, 10, n) for n in lengths]
@@ -324,7 +327,9 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sealed]:
     return {sealed.folder.name: sealed for sealed in every_kind(folder)}
 
 
-@pytest.mark.parametrize("name", ["log_mel", "float16", "floats", "waveform", "pixels", "tokens"])
+@pytest.mark.parametrize(
+    "name", ["log_mel", "float16", "floats", "waveform", "pixels", "vector", "tokens"]
+)
 def test_export_is_proven_and_whole(name: str, kinds: dict[str, Sealed], tmp_path: Path) -> None:
     """``export`` itself loads the folder with ``load_dataset`` and reads every row back."""
     sealed, ticked = kinds[name], []
@@ -337,7 +342,7 @@ def test_export_is_proven_and_whole(name: str, kinds: dict[str, Sealed], tmp_pat
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset's own
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", ["log_mel", "floats", "pixels", "tokens"])
+@pytest.mark.parametrize("name", ["log_mel", "floats", "pixels", "vector", "tokens"])
 def test_both_libraries_read_the_tars(name: str, kinds: dict[str, Sealed], tmp_path: Path) -> None:
     import webdataset
 
@@ -394,7 +399,7 @@ def test_the_snippets_run(
     kinds: dict[str, Sealed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    for name in ("log_mel", "pixels", "tokens", "floats"):
+    for name in ("log_mel", "pixels", "vector", "tokens", "floats"):
         out = tmp_path / name
         export(kinds[name].folder, "parquet", out, (), lambda done: None)
         page = (out / "README.md").read_text()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.dataset import Sealed
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.config import ENDINGS, Config
 from pipeline.publish.features import column_of, hf_features
 from pipeline.publish.snippets import snippets
@@ -68,7 +68,7 @@ def _tasks(configs: Sequence[Config]) -> list[str]:
         sealed = config.sealed
         if isinstance(sealed.feature, Tokens):
             continue
-        audio = not isinstance(sealed.feature, Pixels)
+        audio = not isinstance(sealed.feature, Pixels | Vector)
         if target_of(sealed):
             found.add("audio-classification" if audio else "image-classification")
         elif audio and "text" in sealed.columns.labels.values():
@@ -82,7 +82,13 @@ def _size(configs: Sequence[Config]) -> str:
 
 
 def _tags(configs: Sequence[Config]) -> list[str]:
-    modality = {"audio": "audio", "features": "audio", "image": "image", "tokens": "tabular"}
+    modality = {
+        "audio": "audio",
+        "features": "audio",
+        "image": "image",
+        "tokens": "tabular",
+        "vector": "image",
+    }
     kinds = {config.sealed.feature.kind for config in configs}
     return [*sorted(kinds | {modality[column_of(c.sealed)] for c in configs}), "shardwell"]
 
@@ -125,6 +131,8 @@ def _what(sealed: Sealed) -> str:
         return f"waveforms at {feature.sample_rate:,} Hz"
     if isinstance(feature, Pixels):
         return f"grey images of {feature.height}×{feature.width} pixels"
+    if isinstance(feature, Vector):
+        return f"grey images of {feature.height}×{feature.width} pixels, each as one vector"
     if isinstance(feature, Tokens):
         return f"sequences of tokens below {feature.vocabulary}"
     front_end = sealed.info["features"].get("front_end", "")
