@@ -11,7 +11,8 @@ PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
     {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
+    {"manifest", "archive", "audio", "features", "shard", "moments", "characters", "recipe_files"},
+    {"labels"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
     {"probe", "ship", "cache", "publish"},
@@ -24,6 +25,7 @@ WITHIN_FLOOR = {
     ("columns", "errors"),
 }  # errors are the ground that everyone stands on
 PRODUCER = {
+    "labels",
     "fetch",
     "archive",
     "recipe",

@@ -213,6 +213,7 @@ def test_ljspeech_holds_out_the_last_ids(tmp_path: Path, end: str) -> None:
     assert found[0].labels == {
         "text": 'Dr. "LJ001-0001"',
         "normalized_text": 'Doctor "LJ001-0001"',
+        "tokens": 'Doctor "LJ001-0001"',
     }
     with pytest.raises(RecipeError, match=r"of 10 clips 3 \+ 7 can't be held out"):
         list(recipe_module("ljspeech").examples(corpus, validation=3, test=7))

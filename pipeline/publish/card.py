@@ -151,7 +151,13 @@ def _config(config: Config, several: bool) -> list[str]:
         for split in config.splits
     ]
     parts = [title, picture, _table(("split", "examples", "files", found.unit), rows)]
-    parts += [_labels(found), _statistics(sealed), _made(sealed), _findings(sealed)]
+    parts += [
+        _labels(found),
+        _alphabets(sealed),
+        _statistics(sealed),
+        _made(sealed),
+        _findings(sealed),
+    ]
     return [part for part in parts if part]
 
 
@@ -162,6 +168,14 @@ def _labels(found: Summary) -> str:
         head = f"Label `{name}`, {len(rows):,} classes:\n\n"
         parts.append(head + _table(("class", *found.lengths), rows[:CLASSES]))
     return "\n".join(parts)
+
+
+def _alphabets(sealed: Sealed) -> str:
+    return "\n".join(
+        f"Label `{name}`: the ids of characters; 1 is the first of `{alphabet.characters!r}`, "
+        "0 is free for padding and CTC's blank.\n"
+        for name, alphabet in sealed.alphabets.items()
+    )
 
 
 def _statistics(sealed: Sealed) -> str:

@@ -1,7 +1,8 @@
 """Our columns as those that a stranger expects, with Hugging Face ``Features``, and back.
 
 key        Value("string")
-<label>    ClassLabel(names), Value("int64"), Value("float64") or Value("string")
+<label>    ClassLabel(names), Value("int64"), Value("float64") or Value("string"), or
+           List(Value("int64")) for characters
 features   Array2D((None, bins)), with num_frames, for spectra
 audio      Audio(rate): FLAC or WAV bytes, with num_samples, for waveforms
 image      Image(): PNG bytes, for pixels
@@ -45,6 +46,15 @@ def check_names(sealed: Sealed) -> None:
             )
 
 
+def label_value(kind: str) -> Any:
+    """A label that is no class as ``datasets`` has it."""
+    import datasets
+
+    if kind == "characters":
+        return datasets.List(datasets.Value("int64"))
+    return datasets.Value(VALUES[kind])
+
+
 def label_features(sealed: Sealed) -> dict[str, Any]:
     """The key and the labels as ``datasets`` has them."""
     import datasets
@@ -54,7 +64,7 @@ def label_features(sealed: Sealed) -> dict[str, Any]:
         features[name] = (
             datasets.ClassLabel(names=list(sealed.classes[name]))
             if kind == "class"
-            else datasets.Value(VALUES[kind])
+            else label_value(kind)
         )
     return features
 
@@ -145,6 +155,10 @@ def decode(columns: Mapping[str, pa.Array], sealed: Sealed, most: int) -> Rows:
             raise DatasetError(
                 f"label {label}: expected classes 0 to {len(names) - 1}, or -1 for none"
             )
+    for label, alphabet in sealed.alphabets.items():
+        ids = _values(columns[label].flatten())
+        if len(ids) and not 1 <= ids.min() <= ids.max() < len(alphabet):
+            raise DatasetError(f"label {label}: expected token ids 1 to {len(alphabet) - 1}")
     labels = {label: columns[label] for label in sealed.columns.labels}
     return Rows(columns["key"], labels, lengths, values)
 
