@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.characters import normalise
 from pipeline.loader import augment
 from pipeline.loader.delivery import Loader
+from pipeline.manifest import PROMISED, load_manifest
 from pipeline.prepare import prepare_dataset
 from pipeline.prepare.request import Request, resolve
 from tests.sealed import write_sealed
@@ -79,6 +81,31 @@ def test_the_snippet_of_augmentation_runs(ask_commands: Ask, tmp_path: Path) -> 
     assert names["batch"]["features"].shape[1] == int(names["batch"]["lengths"].max())
     (held_out,) = names["held_out"]
     assert held_out["features"].shape == (3, 101, 40)
+
+
+def test_the_snippet_of_tokens_runs(ask_phrases: Ask) -> None:
+    (code,) = snippets(ROOT / "docs" / "corpora.md", "python")
+    folder = prepare_dataset(ask_phrases()).folder
+    names: dict[str, Any] = {}
+    exec(code.replace("data/ljspeech/icefall-log_mel-1f2e3d4c", str(folder)), names)  # our own page
+    assert names["text"] == normalise(names["batch"]["normalized_text"][0])
+
+
+def test_the_page_of_corpora_has_every_protocol_with_its_counts() -> None:
+    page, of = (ROOT / "docs" / "corpora.md").read_text(), ""
+    told: dict[tuple[str, str], list[str]] = {}
+    for line in page.splitlines():
+        corpus, protocols, *counts = (cell.strip() for cell in (line + "|" * 7).split("|")[1:6])
+        of = corpus.strip("`") or of
+        told |= {(of, name): counts for name in re.findall(r"`(\S+)`", protocols)}
+    for path in (ROOT / "manifests").glob("*.toml"):
+        manifest = load_manifest(path)
+        for protocol in manifest.protocols.values():
+            if not any(protocol.splits.values()):
+                continue
+            shown = {None: "unpinned"} | {n: f"{n:,}" for n in protocol.splits.values() if n}
+            wanted = [shown[protocol.splits[s]] if s in protocol.splits else "–" for s in PROMISED]
+            assert told[manifest.name, protocol.name] == wanted, protocol.name
 
 
 def test_the_documents_list_every_front_end_and_augmentation() -> None:

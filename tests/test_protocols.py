@@ -166,7 +166,13 @@ def test_digits_are_split_by_their_number(tmp_path: Path, folder: str) -> None:
     assert "10" not in {key.rpartition("_")[2] for key in splits["test"]}  # by number, not by text
 
 
-def test_digits_are_resampled(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("audio", "dtype", "samples"),
+    [("", "float32", 3200), ("sample_rate=8000", "int16", 1600)],  # resampled, or as recorded
+)
+def test_digits_are_resampled(
+    tmp_path: Path, cache: Path, audio: str, dtype: str, samples: int
+) -> None:
     archive = spoken_digits(tmp_path / "x.tar")
     manifest = write_manifest(
         tmp_path / "x.toml",
@@ -178,6 +184,7 @@ def test_digits_are_resampled(tmp_path: Path, cache: Path) -> None:
     request = Request(
         "fsdd",
         features="waveform",
+        audio=audio,
         manifest=manifest,
         sources={"archive": archive},
         out=tmp_path,
@@ -185,9 +192,9 @@ def test_digits_are_resampled(tmp_path: Path, cache: Path) -> None:
         engine="serial",
     )
     data = open_dataset(prepare_dataset(request).folder)
-    assert data.sealed.columns.dtype == "float32"  # resampled samples are no 16-bit ones
+    assert data.sealed.columns.dtype == dtype
     batch = next(iter(make_loader(data["test"], 20)))
-    assert batch["lengths"].tolist() == [3200] * 20
+    assert batch["lengths"].tolist() == [samples] * 20
     assert torch.isfinite(batch["features"]).all()
 
 
