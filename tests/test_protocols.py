@@ -1,7 +1,7 @@
 """Speech Commands in twelve classes, Free Spoken Digits: miniatures with exact counts."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,29 +33,43 @@ def found(folder: Path, **changes: str) -> list[Example]:
     return list(recipe_module("speech_commands").examples(corpus, words=TEN))
 
 
+def asker(
+    recipe: str,
+    folder: Path,
+    cache: Path,
+    files: Mapping[str, Path],
+    counts: Mapping[str, int],
+    params: str,
+    roles: Mapping[str, str] | None = None,
+) -> Ask:
+    """``ask(**changes)`` → a request for these files, which promise these counts."""
+    path = folder / f"{recipe}.toml"
+    manifest = write_manifest(path, recipe, files, counts, params, roles=roles)
+
+    def ask(**changes: str) -> Request:
+        return Request(
+            recipe,
+            manifest=manifest,
+            sources=files,
+            out=folder / "data",
+            cache=cache,
+            engine="serial",
+            **changes,  # type: ignore[arg-type]
+        )
+
+    return ask
+
+
 @pytest.fixture
 def ask_twelve(tmp_path: Path, cache: Path) -> Ask:
-    """``ask(**changes)`` → a request for the miniature of v2-12."""
+    """The miniature of v2-12."""
     files = {
         "v2": main_archive(tmp_path / "main.tar"),
         "v2-test": companion(tmp_path / "test.tar"),
     }
     counts = {split: sum(classes.values()) for split, classes in COUNTS.items()}
-    params = f"params.words = {list(TEN)!r}"
-    manifest = write_manifest(
-        tmp_path / "twelve.toml",
-        "speech_commands",
-        files,
-        counts,
-        params,
-        roles={"main": "v2", "test": "v2-test"},
-    )
-
-    def ask(**changes: object) -> Request:
-        fixed = {"manifest": manifest, "sources": files, "out": tmp_path / "data", "cache": cache}
-        return Request("speech_commands", engine="serial", **(fixed | changes))  # type: ignore[arg-type]
-
-    return ask
+    params, roles = f"params.words = {list(TEN)!r}", {"main": "v2", "test": "v2-test"}
+    return asker("speech_commands", tmp_path, cache, files, counts, params, roles)
 
 
 @pytest.mark.parametrize(("features", "model"), [("mfcc", "conv2d"), ("waveform", "bcresnet")])
@@ -166,32 +180,19 @@ def test_digits_are_split_by_their_number(tmp_path: Path, folder: str) -> None:
     assert "10" not in {key.rpartition("_")[2] for key in splits["test"]}  # by number, not by text
 
 
+@pytest.fixture
+def ask_digits(tmp_path: Path, cache: Path) -> Ask:
+    """28 + 20 spoken digits."""
+    files, counts = {"archive": spoken_digits(tmp_path / "x.tar")}, {"train": 28, "test": 20}
+    return asker("fsdd", tmp_path, cache, files, counts, "params = { test = 5, validation = 0 }")
+
+
 @pytest.mark.parametrize(
     ("audio", "dtype", "samples"),
     [("", "float32", 3200), ("sample_rate=8000", "int16", 1600)],  # resampled, or as recorded
 )
-def test_digits_are_resampled(
-    tmp_path: Path, cache: Path, audio: str, dtype: str, samples: int
-) -> None:
-    archive = spoken_digits(tmp_path / "x.tar")
-    manifest = write_manifest(
-        tmp_path / "x.toml",
-        "fsdd",
-        {"archive": archive},
-        {"train": 28, "test": 20},
-        "params = { test = 5, validation = 0 }",
-    )
-    request = Request(
-        "fsdd",
-        features="waveform",
-        audio=audio,
-        manifest=manifest,
-        sources={"archive": archive},
-        out=tmp_path,
-        cache=cache,
-        engine="serial",
-    )
-    data = open_dataset(prepare_dataset(request).folder)
+def test_digits_are_resampled(ask_digits: Ask, audio: str, dtype: str, samples: int) -> None:
+    data = open_dataset(prepare_dataset(ask_digits(features="waveform", audio=audio)).folder)
     assert data.sealed.columns.dtype == dtype
     batch = next(iter(make_loader(data["test"], 20)))
     assert batch["lengths"].tolist() == [samples] * 20
@@ -207,27 +208,10 @@ def test_digits_are_resampled(
     ],
 )
 def test_a_rule_that_leaves_a_split_empty_is_one_line(
-    tmp_path: Path, cache: Path, params: str, message: str
+    ask_digits: Ask, params: str, message: str
 ) -> None:
-    archive = spoken_digits(tmp_path / "x.tar")
-    manifest = write_manifest(
-        tmp_path / "x.toml",
-        "fsdd",
-        {"archive": archive},
-        {"train": 28, "test": 20},
-        "params = { test = 5, validation = 0 }",
-    )
-    request = Request(
-        "fsdd",
-        params=params,
-        manifest=manifest,
-        sources={"archive": archive},
-        out=tmp_path,
-        cache=cache,
-        engine="serial",
-    )
     with pytest.raises((BuildError, RecipeError), match=message) as caught:
-        prepare_dataset(request)
+        prepare_dataset(ask_digits(params=params))
     assert "\n" not in str(caught.value)
 
 
@@ -239,18 +223,9 @@ def test_an_archive_without_digits_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def ask_images(tmp_path: Path, cache: Path) -> Ask:
-    """``ask(**changes)`` → a request for 12 + 12 images."""
-    files = idx_files(tmp_path)
-    counts = {"train": 12, "test": 12}
-    manifest = write_manifest(
-        tmp_path / "images.toml", "mnist", files, counts, "params.validation = 0"
-    )
-
-    def ask(**changes: object) -> Request:
-        fixed = {"manifest": manifest, "sources": files, "out": tmp_path / "data", "cache": cache}
-        return Request("mnist", engine="serial", **(fixed | changes))  # type: ignore[arg-type]
-
-    return ask
+    """12 + 12 images."""
+    files, counts = idx_files(tmp_path), {"train": 12, "test": 12}
+    return asker("mnist", tmp_path, cache, files, counts, "params.validation = 0")
 
 
 def test_an_image_is_a_picture_or_rows_or_a_vector(ask_images: Ask, tmp_path: Path) -> None:
