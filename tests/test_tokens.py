@@ -11,10 +11,13 @@ import torch
 from pipeline.characters import Alphabet, normalise
 from pipeline.dataset import NAME, open_sealed
 from pipeline.errors import DatasetError, RecipeError, UsageError
+from pipeline.files import sha256_of
 from pipeline.loader import make_loader, open_dataset, stream
 from pipeline.loader.opening import Dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.publish.export import export
+from pipeline.publish.parquet import write_parquet
+from pipeline.publish.pull import _write as rebuild
 from pipeline.recipe import Recipe
 from pipeline.train import transcription
 from tests.conftest import write_manifest
@@ -83,6 +86,14 @@ def test_they_are_published_beside_the_text(phrases: Dataset, tmp_path: Path) ->
         export(phrases.sealed.folder, form, tmp_path / form, (), lambda done: None)
         page = (tmp_path / form / "README.md").read_text()
         assert "Label `tokens`: the ids of characters; 1 is the first of `" in page
+
+
+def test_what_was_published_comes_back_to_the_byte(phrases: Dataset, tmp_path: Path) -> None:
+    sealed = phrases.sealed
+    (info,) = sealed.splits["train"]
+    write_parquet(tmp_path / "x.parquet", sealed, info)
+    rebuild(tmp_path / "x.arrow", sealed, info, tmp_path / "x.parquet")
+    assert sha256_of(tmp_path / "x.arrow") == info.sha256
 
 
 @pytest.fixture
