@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.characters import normalise
 from pipeline.cli import parser
 from pipeline.loader import augment
+from pipeline.manifest import PROMISED, load_manifest
 from pipeline.prepare.request import Request, resolve
 from tests import pages, reference, shard_bytes
 from tests.pages import NAMED, Stage, blocks, miniature
@@ -51,12 +53,17 @@ def _check_training(names: dict[str, Any]) -> None:
     assert there | {"examples.png"} == told  # of features and images alone
 
 
+def _check_corpora(names: dict[str, Any]) -> None:
+    assert names["text"] == normalise(names["batch"]["normalized_text"][0])
+
+
 # What a page's snippets must have come to, beside running.
 OUTCOMES = {
     "features.md": _check_features,
     "loading.md": _check_loading,
     "augmentation.md": _check_augmentation,
     "training.md": _check_training,
+    "corpora.md": _check_corpora,
 }
 
 
@@ -157,11 +164,29 @@ def test_the_shard_on_the_page_is_the_one_that_is_written() -> None:
     assert same, "shards have changed; run: python -m tests.shard_bytes"
 
 
+def test_the_page_of_corpora_has_every_protocol_with_its_counts() -> None:
+    page, of = (ROOT / "docs" / "corpora.md").read_text(), ""
+    told: dict[tuple[str, str], list[str]] = {}
+    for line in page.splitlines():
+        corpus, protocols, *counts = (cell.strip() for cell in (line + "|" * 7).split("|")[1:6])
+        of = corpus.strip("`") or of
+        told |= {(of, name): counts for name in re.findall(r"`(\S+)`", protocols)}
+    for path in (ROOT / "manifests").glob("*.toml"):
+        manifest = load_manifest(path)
+        for protocol in manifest.protocols.values():
+            if not any(protocol.splits.values()):
+                continue
+            shown = {None: "unpinned"} | {n: f"{n:,}" for n in protocol.splits.values() if n}
+            wanted = [shown[protocol.splits[s]] if s in protocol.splits else "–" for s in PROMISED]
+            assert told[manifest.name, protocol.name] == wanted, protocol.name
+
+
 def test_every_field_of_a_dataset_is_told(digits_dataset: Path) -> None:
     told = (ROOT / "docs" / "format.md").read_text()
-    fields, sidecars = told.split("## The sidecar")
+    rest, sidecars = told.split("## The sidecar")
+    fields = re.findall(r"^\| `(\w+)` \|", rest.partition("## dataset.json")[2], re.M)
     info = json.loads((digits_dataset / "dataset.json").read_text())
-    assert re.findall(r"^\| `(\w+)` \|", fields.partition("## dataset.json")[2], re.M) == list(info)
+    assert [name for name in fields if name != "alphabets"] == list(info)  # which digits lack
     sidecar = json.loads((digits_dataset / "test-00000-of-00001.json").read_text())
     assert all(f"`{name}`" in sidecars for name in sidecar)
 

@@ -20,6 +20,7 @@ from pipeline.features import (
     Pixels,
     Spectrogram,
     Tokens,
+    Vector,
     Waveform,
     canonical,
     from_dict,
@@ -156,6 +157,7 @@ KIND_EXAMPLES: list[tuple[Feature, np.ndarray]] = [
     (Waveform(16000, "float32"), speech(4, 8000)),
     (Waveform(16000), np.rint(speech(4, 8000) * 20000).astype(np.float32) / 32768),
     (Pixels(), RNG.integers(0, 256, (4, 28, 28), np.uint8)),
+    (Vector(3, 5), RNG.integers(0, 256, (4, 3, 5), np.uint8)),
     (Tokens(), RNG.integers(0, 10, (4, 15))),
 ]
 

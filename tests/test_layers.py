@@ -22,7 +22,8 @@ FLOORS = (
         "cores",
         "holding",
     },
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
+    {"manifest", "archive", "audio", "features", "shard", "moments", "characters", "recipe_files"},
+    {"labels"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
     {"probe", "ship", "cache", "contents", "publish"},
@@ -35,6 +36,7 @@ WITHIN_FLOOR = {
     ("columns", "errors"),
 }  # errors are the ground that everyone stands on
 PRODUCER = {
+    "labels",
     "fetch",
     "archive",
     "recipe",
