@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from pipeline.characters import normalise
 from pipeline.cli import main
 from pipeline.errors import ModelError, UsageError
 from pipeline.loader import open_dataset
@@ -20,7 +21,6 @@ from pipeline.train.decoding import decode, language_model, sentences
 from pipeline.train.export import export_onnx
 from pipeline.train.fusion import fuse
 from pipeline.train.predict import hearing, predict, stream
-from pipeline.train.text import normalise
 
 Ask = Callable[..., Request]
 STREAMS = "log_mel:n_mels=40,top=none"

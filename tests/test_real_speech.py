@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.characters import normalise
 from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.train import settings_for, train
 from pipeline.train.checkpoint import load
 from pipeline.train.decoding import Decoded, decode, language_model, sentences
 from pipeline.train.lm_text import read_transcripts
-from pipeline.train.text import normalise
 from tests.conftest import real_data
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

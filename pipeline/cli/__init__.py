@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.cli import (
+    cache,
+    doctor,
     evaluate,
     export,
     export_onnx,
@@ -39,6 +41,8 @@ COMMANDS = (
     publish.add_publish,
     publish.add_pull,
     export.add,
+    cache.add,
+    doctor.add,
 )
 EXAMPLE = """\
 example:

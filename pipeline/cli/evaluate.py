@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     parser = text.command(
         commands,
         "evaluate",
-        "tell the scores of a saved model on a split",
+        "score a saved model on a split of a dataset",
         "shardwell evaluate runs/mnist-standard-lstm-* data/mnist/standard-pixels-*",
         run,
     )
@@ -30,27 +30,30 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
     )
-    parser.add_argument("--split", default="test", metavar="NAME", help="default test")
+    parser.add_argument("--split", default="test", metavar="NAME", help="the split (default test)")
     parser.add_argument(
         "--robustness",
         action="store_true",
-        help="under noise, at other speeds, for unseen speakers; needs a dataset of waveforms",
+        help="also under noise, at other speeds and for unseen speakers; needs waveforms",
     )
     parser.add_argument(
         "--lm-text",
         metavar="FILE",
-        help="decode with a language model estimated from it, but for held-out clips: lines "
-        "name|…|transcript; or train: train's own transcripts",
+        help="also with a language model of these transcripts but those of held-out clips: lines "
+        "name|…|transcript, or train for train's own",
     )
     parser.add_argument(
         "--arpa",
         type=text.folder,
         metavar="FILE",
-        help="that language model's file (default words.arpa in the run's folder); without "
-        "--lm-text it is read, not written",
+        help="the language model's file (default: words.arpa in the run's folder); read, not "
+        "written, without --lm-text",
     )
     parser.add_argument(
-        "--cache", type=text.folder, metavar="DIR", help="for a copy of a dataset at a URL"
+        "--cache",
+        type=text.folder,
+        metavar="DIR",
+        help="where a copy of a dataset at a URL is kept",
     )
     text.add_json(parser)
 

@@ -18,7 +18,10 @@ def add(commands: Any) -> None:
     )
     text.add_model(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: model.onnx in the run's folder"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: model.onnx in the run's folder)",
     )
 
 

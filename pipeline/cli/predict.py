@@ -26,24 +26,44 @@ def add(commands: Any) -> None:
         run,
     )
     text.add_model(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, OGG, MP3 …")
     parser.add_argument(
-        "--top", type=int, metavar="N", help="answers (default: 3 classes, or 1 transcript)"
+        "files", type=Path, nargs="+", metavar="FILE", help="audio files: WAV, FLAC, OGG, MP3 …"
     )
     parser.add_argument(
-        "--lm", type=text.folder, metavar="ARPA", help="transcribe with a language model of words"
+        "--top",
+        type=int,
+        metavar="N",
+        help="how many answers per file (default: 3 classes, or 1 transcript)",
     )
     parser.add_argument(
-        "--alpha", type=float, default=1.0, metavar="X", help="its weight (default 1)"
+        "--lm",
+        type=text.folder,
+        metavar="ARPA",
+        help="a language model of words, for a model that transcribes",
     )
     parser.add_argument(
-        "--beta", type=float, default=2.0, metavar="X", help="added for every word (default 2)"
+        "--alpha",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="weight of the language model (default 1)",
     )
     parser.add_argument(
-        "--stream", action="store_true", help="hear them chunk by chunk, with carried state"
+        "--beta",
+        type=float,
+        default=2.0,
+        metavar="X",
+        help="what each word adds to a transcript's score (default 2)",
     )
     parser.add_argument(
-        "--chunk", type=float, default=0.1, metavar="S", help="seconds of a chunk (default 0.1)"
+        "--stream", action="store_true", help="hear each file chunk by chunk, as from a microphone"
+    )
+    parser.add_argument(
+        "--chunk",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="length of a chunk in seconds (default 0.1)",
     )
     text.add_json(parser)
 
