@@ -13,10 +13,11 @@ from pipeline.prepare import Request, prepare_dataset
 from pipeline.train.ctc import ctc_loss, greedy
 from pipeline.train.memory import Setup
 from pipeline.train.memory_study import OWN, PUBLISHED, study
+from pipeline.train.models.cells import CELLS, SteppedRnn
 from pipeline.train.models.crnn_ctc import CrnnCtc
 from pipeline.train.models.dnn import DnnCtc
 from pipeline.train.models.frames import subsampled
-from pipeline.train.models.recurrent import CELLS, SequenceClassifier, SteppedRnn
+from pipeline.train.models.recurrent import SequenceClassifier
 from pipeline.train.models.text_crnn import TextCrnn
 from pipeline.train.recognition import Aligned, align
 
