@@ -11,7 +11,7 @@ PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
     {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
+    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files", "hub"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
     {"probe", "ship", "cache", "publish"},

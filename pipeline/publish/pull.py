@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dataset import NAME, Sealed, open_sealed
 from pipeline.errors import DatasetError, ShardwellError
 from pipeline.files import CACHE, alone, sha256_of, write_json
-from pipeline.publish.client import client, hub_errors
+from pipeline.hub import client, hub_errors
 from pipeline.publish.config import data_file
 from pipeline.publish.folder import Tick
 from pipeline.publish.parquet import read_parquet

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import unknown_name
-from pipeline.publish.client import client, hub_errors
+from pipeline.hub import client, hub_errors
 from pipeline.publish.config import data_file
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.place import parse_place
