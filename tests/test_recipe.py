@@ -21,6 +21,7 @@ from pipeline.records import Example
 from tests.conftest import recipe_module
 
 PLACES = known_recipes()
+OWN = {"splits": "auto", "shares": [3, 1, 1], "seed": 0, "speaker_before": ""}
 DIGITS_SHA = "14fb5cda7e642d56e7d38eeb03ae05c2d2b926518b4446678f9074fbdeaf8848"
 
 
@@ -52,6 +53,7 @@ def corpora(
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=digits), {"lengths": [5, 10]}),
+        "folder": (corpus_of(data=commands_archive), OWN),
         "ljspeech": (corpus_of(archive=phrases_archive), {"validation": 2, "test": 4}),
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
@@ -81,6 +83,8 @@ def test_every_recipe_keeps_the_contract(
 ) -> None:
     recipe = load_recipe(PLACES[name].code)
     corpus, params = corpora[name]
+    if recipe.fitted:
+        recipe = recipe.fitted(recipe, corpus, **params)
     assert recipe.name == name
     assert set(recipe.features) <= set(KINDS)
     found = list(recipe.examples(corpus, **params))

@@ -22,6 +22,9 @@ def add(commands: Any) -> None:
     )
     what = parser.add_argument_group("what")
     what.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a .py file")
+    what.add_argument(
+        "data", metavar="DATA", nargs="?", help="your own folder or table, for a recipe of such"
+    )
     what.add_argument("--protocol", metavar="P", help="way to use the corpus (default: the first)")
     what.add_argument(
         "--features",
@@ -58,7 +61,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a source's file that is already at hand (checked all the same)",
+        help="a source's file that is already at hand (checked all the same), or your own data",
     )
     where.add_argument("--offline", action="store_true", help="never touch the network")
     how = parser.add_argument_group("how")
@@ -113,9 +116,10 @@ def _request(args: argparse.Namespace) -> "Request":
         name, equals, file = item.partition("=")
         if not equals or not file:
             raise UsageError(f"--source {item}: expected NAME=FILE")
-        sources[name] = Path(file)
+        sources[name] = Path(file).expanduser()
     return Request(
         recipe=args.recipe,
+        data=args.data,
         protocol=args.protocol,
         features=args.features,
         audio=args.audio,

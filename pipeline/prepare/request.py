@@ -33,7 +33,8 @@ class Request:
             with ``+``.
         manifest: another manifest (a mirror, a subset).
         out: a folder, or any URL that fsspec knows, as ``s3://bucket/prefix`` (a ``str``).
-        sources: source name → a file already at hand.
+        data: a person's own folder or file, for a recipe that takes such.
+        sources: source name → a file already at hand; or own data, where there are several.
         workers: processes of the engine; ``None`` takes one per core.
         address: the scheduler of a running Dask cluster, as ``tcp://host:8786``.
         max_bad: so many bad clips are left out and listed; one more ends the build.
@@ -47,6 +48,7 @@ class Request:
     out: str | Path = "data"
     cache: str | Path = CACHE
     manifest: str | Path | None = None
+    data: str | Path | None = None
     sources: Mapping[str, str | Path] = field(default_factory=dict)
     engine: str = "local"
     workers: int | None = None
@@ -82,13 +84,28 @@ class Resolved:
 
     @property
     def recorded_rate(self) -> int | None:
-        """The recordings' rate in Hz, which is the recipe's own."""
-        return self.recipe.audio.sample_rate if self.recipe.audio else None
+        """The recordings' rate in Hz, which is the recipe's own; None where any may come."""
+        recipe = self.recipe
+        return recipe.audio.sample_rate if recipe.audio and not recipe.mixed else None
 
     def given(self, source: Source) -> Path | None:
         """The file at hand that the request names for a source."""
         path = self.request.sources.get(source.name)
-        return None if path is None else Path(path)
+        return None if path is None else Path(path).expanduser()
+
+    def own(self, source: Source) -> Path:
+        """The folder or file that the request names for a source that is a person's own.
+
+        Raises:
+            UsageError: it names none.
+        """
+        path = self.request.sources.get(source.name, self.request.data)
+        if path is None:
+            raise UsageError(
+                f"{self.recipe.name} prepares your own data: name it, as in "
+                f"shardwell prepare {self.request.recipe} PATH"
+            )
+        return Path(path).expanduser()
 
     @property
     def with_noise(self) -> bool:
@@ -153,6 +170,12 @@ def resolve(request: Request) -> Resolved:
                 f"{', '.join(sorted(set(protocol.sources.values())))}; "
                 f"choose another of {', '.join(manifest.protocols)} with --protocol"
             )
+    own = [name for name in protocol.sources.values() if manifest.sources[name].own]
+    if request.data is not None and len(own) != 1:
+        raise UsageError(
+            f"{request.data}: {manifest.name} takes {len(own) or 'no'} data of your own"
+            + (f", name each: --source {own[0]}=PATH" if own else "")
+        )
     params = dict(protocol.params) | _params(request.params, protocol)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
@@ -205,7 +228,7 @@ def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -
 
 def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
     """16-bit samples stay so where nothing but their number is changed."""
-    recorded = recipe.audio and audio.sample_rate == recipe.audio.sample_rate
+    recorded = recipe.audio and not recipe.mixed and audio.sample_rate == recipe.audio.sample_rate
     return "int16" if recorded and audio.keeps_samples else "float32"
 
 
