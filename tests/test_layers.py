@@ -12,7 +12,7 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = (
     {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
     {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files", "hub"},
-    {"fetch", "recipe", "plan", "dataset", "splits"},
+    {"fetch", "recipe", "plan", "dataset", "splits", "tables"},
     {"build", "remote"},
     {"probe", "ship", "cache", "publish"},
     {"prepare", "loader"},
@@ -36,7 +36,7 @@ PRODUCER = {
     "ship",
 }
 CONSUMER = {"loader", "publish", "report", "train"}
-RECIPES_MAY_IMPORT = {"records", "recipe", "audio", "features", "errors", "splits"}
+RECIPES_MAY_IMPORT = {"records", "recipe", "audio", "features", "errors", "splits", "tables"}
 LAZY_ROOMS = {"cli", "__init__"}
 
 

@@ -18,6 +18,7 @@ from pipeline.manifest import SPLITS, load_manifest
 from pipeline.recipe import Corpus, Recipe, load_recipe
 from pipeline.recipe_files import known_recipes, locate
 from pipeline.records import Example
+from tests.clips import recordings
 from tests.conftest import recipe_module
 
 PLACES = known_recipes()
@@ -50,6 +51,8 @@ def corpora(
     """A miniature corpus of every recipe, with the params of its protocol."""
     digits = tmp_path / "digits.txt"
     recipe_module("digit_sum").tutorial(digits)
+    columns = dict(load_manifest(PLACES["table"].manifest).protocol(None).params)
+    columns["shares"] = [1, 0, 0]
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=digits), {"lengths": [5, 10]}),
@@ -58,7 +61,15 @@ def corpora(
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
         "synthetic_commands": (corpus_of(main=commands_archive), words),
+        "table": (corpus_of(data=table_archive(tmp_path)), columns | {"keep": ["age"]}),
     }
+
+
+def table_archive(folder: Path) -> Path:
+    """A table and its three recordings."""
+    clips = dict(recordings(3))
+    lines = ["path,label,age", *(f"{name},a,{i}" for i, name in enumerate(clips))]
+    return tar_of(folder / "table.tar", {"x.csv": "\n".join(lines).encode(), **clips})
 
 
 def idx_files(folder: Path, images: int = 12, labels: int = 12) -> dict[str, Path]:
