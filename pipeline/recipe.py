@@ -107,6 +107,8 @@ class Recipe:
         hints: what a trainer should default to for this corpus; written into ``dataset.json``.
         files: for a person's own data, ``(given, found, **params)`` names the files to read: see
             ``pipeline.fetch.local``. Without it they are all that a folder holds.
+        settle: ``(offline, **params) -> params`` with what may move pinned, as a branch to its
+            commit; they are declared, and part of the fingerprint.
         fitted: ``(recipe, corpus, **params) -> Recipe`` with the labels and hints that only the
             data tell.
         mixed: whether recordings may have any rate and width; waveforms are then stored as floats.
@@ -123,6 +125,7 @@ class Recipe:
     generators: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
     files: Callable[..., Iterable[str]] | None = None
+    settle: Callable[..., Mapping[str, Any]] | None = None
     fitted: "Callable[..., Recipe] | None" = None
     mixed: bool = False
 

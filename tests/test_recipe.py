@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import struct
 import tarfile
 from collections.abc import Iterator
@@ -51,18 +52,30 @@ def corpora(
     """A miniature corpus of every recipe, with the params of its protocol."""
     digits = tmp_path / "digits.txt"
     recipe_module("digit_sum").tutorial(digits)
-    columns = dict(load_manifest(PLACES["table"].manifest).protocol(None).params)
-    columns["shares"] = [1, 0, 0]
+    one_split = {"keep": ["age"], "shares": [1, 0, 0]}
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=digits), {"lengths": [5, 10]}),
         "folder": (corpus_of(data=commands_archive), OWN),
+        "hub": (corpus_of(rows=rows_archive(tmp_path)), params_of("hub")),
         "ljspeech": (corpus_of(archive=phrases_archive), {"validation": 2, "test": 4}),
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
         "synthetic_commands": (corpus_of(main=commands_archive), words),
-        "table": (corpus_of(data=table_archive(tmp_path)), columns | {"keep": ["age"]}),
+        "table": (corpus_of(data=table_archive(tmp_path)), params_of("table") | one_split),
     }
+
+
+def params_of(name: str) -> dict[str, object]:
+    return dict(load_manifest(PLACES[name].manifest).protocol(None).params)
+
+
+def rows_archive(folder: Path) -> Path:
+    """What ``hub`` makes of a dataset with three recordings."""
+    clips = [data for _, data in recordings(3)]
+    row = json.dumps({"path": "train.parquet", "labels": {"word": ["class", "a"]}})
+    members = {f"{i:08d}": data for i, data in enumerate(clips)}
+    return tar_of(folder / "hub.tar", {**members, "rows.jsonl": f"{row}\n".encode() * 3})
 
 
 def table_archive(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from pipeline.fetch import Verified, at_hand, still_missing
 from pipeline.manifest import Source
 from pipeline.plan import shard_count
 from pipeline.prepare.checks import disk_errors_in_one_line
-from pipeline.prepare.files import fitted, generated_at_hand, open_all, own_files
+from pipeline.prepare.files import fitted, generated_at_hand, open_all, own_files, settled
 from pipeline.prepare.request import Request, Resolved, resolve
 from pipeline.prepare.run import make_plan
 
@@ -54,7 +54,7 @@ def estimate(request: Request) -> Estimate:
 
     Exact for sources whose plain bytes are at hand; else from what the manifest tells.
     """
-    resolved = resolve(request)
+    resolved = settled(resolve(request))
     with disk_errors_in_one_line():
         files = {role: _at_hand(resolved, source) for role, source in resolved.sources.items()}
         here = {role: file for role, file in files.items() if file is not None}

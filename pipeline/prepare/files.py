@@ -17,6 +17,16 @@ from pipeline.recipe import Corpus
 T = TypeVar("T")
 
 
+def settled(resolved: Resolved) -> Resolved:
+    """The request with parameters that can't move; a recipe may have to ask the network."""
+    recipe = resolved.recipe
+    if recipe.settle is None:
+        return resolved
+    settle = partial(recipe.settle, offline=resolved.request.offline, **resolved.params)
+    (params,) = in_one_line(recipe.name, "settle", lambda: [settle()])
+    return replace(resolved, params=params)
+
+
 def unpinned_files(resolved: Resolved) -> dict[str, Verified]:
     """Role → file, for the sources that the recipe makes itself, and for a person's own."""
     return {

@@ -9,7 +9,16 @@ from pipeline.audio import Audio
 from pipeline.dataset import FORMAT
 from pipeline.engines import ENGINES, WITH_ADDRESS
 from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
-from pipeline.features import Feature, Waveform, canonical, parse, parse_options, to_dict
+from pipeline.features import (
+    Feature,
+    Pixels,
+    Tokens,
+    Waveform,
+    canonical,
+    parse,
+    parse_options,
+    to_dict,
+)
 from pipeline.files import CACHE
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
@@ -180,6 +189,8 @@ def resolve(request: Request) -> Resolved:
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
+    if isinstance(feature, Pixels | Tokens):
+        audio = None  # whatever else the recipe's data may be
     labels = dict(recipe.labels)
     columns = Columns(labels, feature.dtype, feature.shape(audio.n_samples if audio else None))
     return Resolved(

@@ -27,7 +27,14 @@ from pipeline.prepare.checks import (
     check_space,
     disk_errors_in_one_line,
 )
-from pipeline.prepare.files import fitted, in_one_line, open_all, outside_files, unpinned_files
+from pipeline.prepare.files import (
+    fitted,
+    in_one_line,
+    open_all,
+    outside_files,
+    settled,
+    unpinned_files,
+)
 from pipeline.prepare.output import (
     PLAN_NAME,
     Output,
@@ -57,7 +64,7 @@ def prepare_dataset(request: Request) -> Prepared:
         ShardwellError: see ``pipeline/errors.py``; what was finished before stays for the next run.
     """
     _check_process()
-    resolved = resolve(request)
+    resolved = settled(resolve(request))
     with disk_errors_in_one_line():
         files = unpinned_files(resolved)
         hashes = {
