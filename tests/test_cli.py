@@ -91,6 +91,10 @@ def test_prepare_prints_the_path_last(
         "odd": 0,
         "up_to_date": True,
     }
+    assert main([*ask, "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"up to date: train 300 · validation 100 · test 100\n{folder}\n"
+    )
     assert main(["verify", str(folder)]) == 0
     assert capsys.readouterr().out.startswith("all is well: train 300")
 
@@ -240,7 +244,9 @@ def test_whoever_ends_a_run_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "prepare", "synthetic_commands", "--quiet"]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    time.sleep(1.5)
+    while not (tmp_path / "cache").exists():  # then it is under way
+        assert process.poll() is None
+        time.sleep(0.01)
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -152,8 +152,13 @@ def _dry_run(request: "Request", as_json: bool) -> int:
                 "features": found.features,
                 "disk": found.disk,
                 "exact": found.exact,
+                "path": str(found.found.folder) if found.found else None,
             }
         )
+        return 0
+    if found.found:
+        print(f"up to date: {text.splits(found.rows)}")
+        print(found.found.folder)
         return 0
     about = "" if found.exact else "about "
     shards = "not known yet" if found.shards is None else f"{found.shards:,}"

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.archive import Opened, open_source
 from pipeline.errors import RecipeError, ShardwellError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, own
 from pipeline.manifest import Source
-from pipeline.prepare.request import Resolved, source_key
+from pipeline.prepare.request import Resolved
 from pipeline.recipe import Corpus
 
 T = TypeVar("T")
@@ -54,17 +54,41 @@ def _generated_file(resolved: Resolved, source: Source) -> Verified:
     generators, name = resolved.recipe.generators, str(source.generated)
     if name not in generators:
         raise unknown_name("generator", name, generators)
-    key = source_key(resolved, source)
+    key = _source_key(resolved, source)
     make = partial(generators[name], **key["params"])
     return generate(source, resolved.cache, key, make, resolved.request.progress)
 
 
+def _source_key(resolved: Resolved, source: Source) -> dict[str, Any]:
+    """Everything that decides a generated source's bytes."""
+    missing = [name for name in source.params if name not in resolved.params]
+    if missing:
+        raise RecipeError(
+            f"source {source.name}: its generator takes {', '.join(missing)}, "
+            f"which protocol {resolved.protocol.name} doesn't set"
+        )
+    return {
+        "recipe": resolved.recipe.name,
+        "version": resolved.recipe.version,
+        "generator": source.generated,
+        "params": {name: resolved.params[name] for name in source.params},
+    }
+
+
 def generated_at_hand(resolved: Resolved, source: Source) -> Verified | None:
     """The file of a generated source if it was made before; nothing is made."""
-    path = generated_path(source, resolved.cache, source_key(resolved, source))
+    path = generated_path(source, resolved.cache, _source_key(resolved, source))
     if not path.is_file():
         return None
     return check(source, path, resolved.cache, resolved.request.progress)
+
+
+def hashes_of(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, str]:
+    """Role → sha256 (hex), of unpinned files at hand and as the manifest pins the others."""
+    return {
+        role: files[role].sha256 if role in files else str(source.sha256)
+        for role, source in resolved.sources.items()
+    }
 
 
 def outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str, Verified]:

@@ -1,5 +1,6 @@
 """What a person asks for, resolved into values; nothing is fetched or built here."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -186,6 +187,7 @@ def resolve(request: Request) -> Resolved:
             + (f", name each: --source {own[0]}=PATH" if own else "")
         )
     params = dict(protocol.params) | _params(request.params, protocol)
+    _check_params(recipe, params)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
@@ -254,6 +256,16 @@ def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, P
     return dict(given)
 
 
+def _check_params(recipe: Recipe, params: Mapping[str, Param]) -> None:
+    """Raise RecipeError now, before any download, where ``examples`` can't take the parameters."""
+    try:
+        inspect.signature(recipe.examples).bind(None, **params)
+    except TypeError as error:
+        raise RecipeError(
+            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
+        ) from None
+
+
 def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:
     if key not in protocol.params:
         raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
@@ -276,19 +288,3 @@ def _like(own: Param, text: str) -> Param:
         kind = type(own[0]) if own else str
         return [kind(part) for part in text.split("+") if part]
     return type(own)(text)
-
-
-def source_key(resolved: Resolved, source: Source) -> dict[str, Any]:
-    """Everything that decides a generated source's bytes."""
-    missing = [name for name in source.params if name not in resolved.params]
-    if missing:
-        raise RecipeError(
-            f"source {source.name}: its generator takes {', '.join(missing)}, "
-            f"which protocol {resolved.protocol.name} doesn't set"
-        )
-    return {
-        "recipe": resolved.recipe.name,
-        "version": resolved.recipe.version,
-        "generator": source.generated,
-        "params": {name: resolved.params[name] for name in source.params},
-    }

@@ -1,7 +1,6 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
 import contextlib
-import inspect
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pipeline.archive import Opened
 from pipeline.build import Job, build
 from pipeline.dataset import seal
 from pipeline.engines import ENGINES, WITH_ADDRESS, WORKER_NEVER_BEGAN
-from pipeline.errors import RecipeError, ShardwellError, SourceError, UsageError
+from pipeline.errors import ShardwellError, SourceError, UsageError
 from pipeline.fetch import Verified, quiet
 from pipeline.files import flush
 from pipeline.plan import Plan, read_rows, write_plan
@@ -29,6 +28,7 @@ from pipeline.prepare.checks import (
 )
 from pipeline.prepare.files import (
     fitted,
+    hashes_of,
     in_one_line,
     open_all,
     outside_files,
@@ -67,11 +67,7 @@ def prepare_dataset(request: Request) -> Prepared:
     resolved = settled(resolve(request))
     with disk_errors_in_one_line():
         files = unpinned_files(resolved)
-        hashes = {
-            role: files[role].sha256 if role in files else str(source.sha256)
-            for role, source in resolved.sources.items()
-        }
-        declaration = resolved.declaration(hashes)
+        declaration = resolved.declaration(hashes_of(resolved, files))
         output = output_of(resolved, declaration)
         found = find(resolved, declaration, output)
         if found:
@@ -169,12 +165,6 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
         BuildError: a split has another number of examples than the protocol promises.
     """
     recipe = resolved.recipe
-    try:
-        inspect.signature(recipe.examples).bind(None, **resolved.params)
-    except TypeError as error:
-        raise RecipeError(
-            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
-        ) from None
     corpus, audio = Corpus(opened), resolved.audio
     found = partial(recipe.examples, corpus, **resolved.params)
     examples = in_one_line(recipe.name, "examples", found)
