@@ -1,10 +1,14 @@
 """A person's own table: read by its columns' names, and every mistake of it told at once."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.audio import Audio, decode, load_audio, mono, resample
 from pipeline.dataset import open_sealed
@@ -267,6 +271,21 @@ def test_tables_are_read_with_their_lines(
     for (line, told), (expected, start) in zip(table.mistakes, mistakes, strict=True):
         assert line == expected
         assert told.startswith(start), told
+
+
+CELLS = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=8)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=5))
+def test_what_spreadsheets_write_comes_back(rows: list[list[str]]) -> None:
+    out = io.StringIO()
+    csv.writer(out).writerows([["a", "b"], *rows])
+    table = read_table("x.csv", out.getvalue().encode())
+    assert [list(row.values.values()) for row in table.rows] == rows
+    assert not table.mistakes
+    lines = "".join(json.dumps(dict(zip("ab", row, strict=True))) + "\n" for row in rows)
+    found = read_table("x.jsonl", lines.encode())
+    assert [list(row.values.values()) for row in found.rows] == rows
 
 
 def test_another_encoding_is_told() -> None:
