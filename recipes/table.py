@@ -7,9 +7,10 @@ A column is known by its name, or by a parameter (``label=intent``). Paths begin
 import logging
 import math
 import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.audio import Audio, load_audio, measure
 from pipeline.errors import ClipError, RecipeError, UsageError, to_mend
@@ -202,7 +203,7 @@ def _measured(data: bytes) -> tuple[int, int] | None:
 
 
 def _member(row: Row, columns: Mapping[str, str], wanted: Wanted) -> str:
-    return str(PurePosixPath(wanted.folder) / row.values[columns["audio"]].strip())
+    return posixpath.join(wanted.folder, row.values[columns["audio"]].strip())
 
 
 def _key(row: Row, columns: Mapping[str, str]) -> str:

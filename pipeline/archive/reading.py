@@ -26,12 +26,11 @@ class Reader:
             ArchiveError: the ref lies outside its file, or the file of a folder is gone.
         """
         source, inside, name = ref.source.partition("/")
-        file = self._files[source] / name
-        whole = _loose(file) if inside else self._map(source)
+        whole = _loose(self._files[source] / name) if inside else self._map(source)
         stop = ref.offset + ref.size
         if ref.offset < 0 or ref.size < 0 or stop > len(whole):
             raise ArchiveError(
-                f"{file}: bytes {ref.offset} to {stop} were asked for, "
+                f"{self._files[source] / name}: bytes {ref.offset} to {stop} were asked for, "
                 f"but the file has {len(whole)}"
             )
         return Piece(whole[ref.offset : stop], ref.start, ref.stop)
