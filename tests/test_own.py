@@ -17,6 +17,8 @@ from pipeline.fetch.local import walk
 from pipeline.loader.opening import open_dataset
 from pipeline.manifest import PROMISED
 from pipeline.prepare import Request, estimate, prepare_dataset
+from pipeline.publish.card import card
+from pipeline.publish.folder import configs_of
 from pipeline.records import Piece, Task
 from pipeline.splits import share_out, split_named
 from tests.clips import BROKEN, recordings, write_folder
@@ -289,6 +291,15 @@ def test_shares_are_about_what_is_stated_and_nobody_moves() -> None:
 )
 def test_what_people_call_splits(name: str, split: str | None) -> None:
     assert split_named(name) == split
+
+
+def test_names_are_no_html_on_a_card(folder: Path, tmp_path: Path) -> None:
+    (folder / CLASSES[2] / "<i>.wav").touch()
+    done = prepare_dataset(ask(folder, tmp_path, max_bad=1, params="seed=3"))
+    page = card("me/own", configs_of([Path(done.folder)]), "parquet")
+    assert '| &lt;b&gt;"né" &amp; co |' in page
+    assert "&lt;i&gt;.wav" in page
+    assert "<i>" not in page
 
 
 def test_the_command_takes_the_folder_as_it_lies(

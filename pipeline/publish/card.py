@@ -1,5 +1,6 @@
 """README.md: the page that explains a published dataset, written from its ``dataset.json``."""
 
+import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -225,9 +226,11 @@ def _values(values: Any) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; bars in cells are told from those between them."""
+    """A Markdown table; neither bars nor HTML in cells, class names say, are taken for more."""
     lines = [head, ["---"] * len(head), *rows]
-    cells = (
-        " | ".join(" ".join(str(c).replace("|", "\\|").split()) for c in line) for line in lines
-    )
+    cells = (" | ".join(_cell(c) for c in line) for line in lines)
     return "".join(f"| {line} |\n" for line in cells)
+
+
+def _cell(text: str) -> str:
+    return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
