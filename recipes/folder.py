@@ -132,5 +132,5 @@ RECIPE = Recipe(
     hints={"target": "label", "model": "bcresnet"},
     files=files,
     fitted=fitted,
-    mixed=True,
+    foreign=True,
 )

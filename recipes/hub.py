@@ -211,5 +211,5 @@ RECIPE = Recipe(
     generators={"pack": pack},
     settle=settle,
     fitted=fitted,
-    mixed=True,
+    foreign=True,
 )

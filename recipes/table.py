@@ -41,7 +41,7 @@ class Wanted:
 
     Attributes:
         group: the column whose values are shared out to splits ("": speaker, or else the file).
-        keep, leave: further columns to keep as text labels, and to leave out (``*``: all others).
+        keep, leave: further columns to keep as text labels, and to leave out (``all``: all others).
         folder: where paths begin, seen from the table.
     """
 
@@ -123,7 +123,7 @@ def _columns(header: Sequence[str], wanted: Wanted) -> tuple[dict[str, str], Mis
         elif not name.isidentifier() or name in (*RESERVED, *LABELS):
             mistakes.append(f"column {name}: can't be kept by that name; rename it")
     unused = [name for name in free if name not in (*columns.values(), *wanted.keep)]
-    if unused and "*" not in wanted.leave and header:
+    if unused and "all" not in wanted.leave and header:
         joined = "+".join(unused)
         mistakes.append(
             f"columns {', '.join(unused)}: not used; keep them as texts with --params "
@@ -281,5 +281,5 @@ RECIPE = Recipe(
     audio=Audio(sample_rate=16000),
     files=files,
     fitted=fitted,
-    mixed=True,
+    foreign=True,
 )

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shlex
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,15 @@ from pipeline.dataset import open_sealed
 from pipeline.manifest import load_manifest
 from tests.clips import recordings, write_folder
 from tests.hub import Hub, Repo
-from tests.test_docs import ROOT, snippets
+from tests.pages import ROOT, blocks, command_lines
 from tests.test_hub_recipe import files, hub, images, parquet, words
 
 __all__ = ["hub"]  # a fixture
 
 
 def commands(page: str) -> list[list[str]]:
-    text = "".join(snippets(ROOT / "docs" / page, "sh"))
-    return [shlex.split(line, comments=True)[1:] for line in text.splitlines()]
+    shown = [block.code for block in blocks(ROOT / "docs" / page) if block.language == "sh"]
+    return [words[1:] for code in shown for words in command_lines(code)]
 
 
 @pytest.fixture
@@ -72,7 +71,9 @@ def test_a_strangers_recipe_is_prepared_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,), (manifest,) = (snippets(ROOT / "docs" / "recipes.md", k) for k in ("python", "toml"))
+    page = ROOT / "docs" / "recipes.md"
+    (code,) = (block.code for block in blocks(page) if block.language == "python")
+    (manifest,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(code.splitlines()) <= 60
     notes = ["file\tbird\tmetres\theard"]
     with tarfile.open("birds.tar.gz", "w:gz") as tar:

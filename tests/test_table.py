@@ -117,7 +117,7 @@ def test_columns_go_by_usual_names_or_by_those_that_are_stated(clips: Path, tmp_
         RecipeError, match=r"line 1: columns set, age, up_votes: not used; keep them"
     ):
         prepare_dataset(ask(path, tmp_path))
-    done = prepare_dataset(ask(path, tmp_path, params="split=set,keep=age,leave=*,folder=clips"))
+    done = prepare_dataset(ask(path, tmp_path, params="split=set,keep=age,leave=all,folder=clips"))
     found = rows(open_dataset(done.folder))
     assert found[some[0]]["text"] == 'says "hi" 0'
     assert [found[name]["split"] for name in some] == ["train", "validation", "test", "train"]
