@@ -316,3 +316,25 @@ def test_the_command_takes_the_folder_as_it_lies(
     assert capsys.readouterr().out.splitlines()[-1] == told.out.splitlines()[-1]
     assert main(["prepare", "folder", *common]) == 2
     assert "shardwell prepare folder PATH" in capsys.readouterr().err
+
+
+def test_a_strangers_recipe_may_take_own_data_too(folder: Path, tmp_path: Path) -> None:
+    """Without ``files`` all that is visible in the folder is read, a list beside the clips say."""
+    (folder / "list.txt").write_text("\n".join(sorted(p.name for p in folder.glob("ja/*"))))
+    (tmp_path / "mine.py").write_text(
+        "from pipeline.audio import Audio, load_audio\n"
+        "from pipeline.recipe import Recipe\n"
+        "from pipeline.records import Example\n"
+        "def examples(corpus):\n"
+        "    for name in corpus.read_text('words', 'list.txt').split():\n"
+        "        yield Example(name, 'train', (corpus.ref('words', f'ja/{name}'),))\n"
+        "RECIPE = Recipe('mine', 1, {}, ('waveform',), examples, load_audio, Audio(8000),\n"
+        "                foreign=True)\n"
+    )
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\ntitle = "Mine"\nlicence = "CC0"\nhomepage = "-"\ncitation = "-"\n'
+        '[sources.here]\nfile = "words"\nown = true\n'
+        '[protocols.all]\nabout = "All."\nsources.words = "here"\nsplits.train = 7\n'
+    )
+    done = prepare_dataset(ask(folder, tmp_path, recipe=f"{tmp_path / 'mine.py'}"))
+    assert done.rows == {"train": 7}
