@@ -1,7 +1,7 @@
 """README.md: the page that explains a published dataset, written from its ``dataset.json``."""
 
-import html
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
 from pipeline.dataset import Sealed
@@ -255,4 +255,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
+    return " ".join(escape(str(text), quote=False).replace("|", "\\|").split())
