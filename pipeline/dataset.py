@@ -50,6 +50,13 @@ class Sealed:
         return sum(shard.rows for shard in self.splits[split])
 
 
+def target_of(sealed: Sealed) -> str | None:
+    """The class label that a model would learn: the recipe's hint, or the first one."""
+    classes = [name for name, kind in sealed.columns.labels.items() if kind == "class"]
+    hinted = sealed.info["hints"].get("target")
+    return hinted if hinted in classes else next(iter(classes), None)
+
+
 def seal(
     declaration: Mapping[str, Any],
     columns: Columns,

@@ -10,12 +10,22 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
-    {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files"},
-    {"fetch", "recipe", "plan", "dataset"},
+    {
+        "errors",
+        "records",
+        "engines",
+        "files",
+        "columns",
+        "compiled",
+        "mapping",
+        "importing",
+        "images",
+    },
+    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files", "figures"},
+    {"fetch", "recipe", "plan", "dataset", "rows"},
     {"build", "remote"},
     {"probe", "ship", "cache", "publish"},
-    {"prepare", "loader"},
+    {"prepare", "loader", "report"},
     {"train"},
     {"cli"},
 )

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipeline.dataset import Sealed
+from pipeline.dataset import Sealed, target_of
 from pipeline.features import Pixels, Tokens, Waveform
 from pipeline.publish.config import ENDINGS, Config
 from pipeline.publish.features import column_of, hf_features
 from pipeline.publish.snippets import snippets
 from pipeline.publish.summary import Summary, summary
-from pipeline.publish.webdataset import tar_features, target_of
+from pipeline.publish.webdataset import tar_features
 
 SIZES = (
     (1_000, "n<1K"),
