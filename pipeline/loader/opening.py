@@ -36,12 +36,12 @@ def open_dataset(
         RemoteError: the store at the URL can't be read.
         UnknownNameError: there is no such label.
     """
-    folder = _local(where, Path(cache) if cache else None)
+    folder = local(where, Path(cache) if cache else None)
     return Dataset(open_sealed(folder), normalize, key, labels)
 
 
-def _local(where: str | Path, cache: Path | None) -> Path:
-    """The dataset's folder, or that of a verified copy."""
+def local(where: str | Path, cache: Path | None = None) -> Path:
+    """The folder of a dataset, or that of a verified copy of the one at a URL."""
     if is_url(where):
         return bring_from_hub(where, cache) if is_on_hub(where) else bring(where, cache)
     return Path(where)

@@ -13,6 +13,7 @@ from pipeline.report.survey import NOISE, Survey
 from pipeline.report.twins import Speakers, Twins
 
 UNEVEN = 5  # times as many examples of one class as of another
+NAMED = 5  # of missing classes
 BAD, ODD, NOTE = "bad", "odd", "note"
 
 
@@ -116,11 +117,15 @@ def _missing_classes(judged: Judged) -> Iterator[Problem]:
     if target is None:
         return
     for split, counts in zip(found.names, found.counts(target).T, strict=True):
-        missing = int((counts == 0).sum())
+        missing = np.flatnonzero(counts == 0).tolist()
         if missing and split != NOISE:
-            title = f"{some(missing, 'class', 'classes')} of {target} missing from {split}"
-            text = "They can't be learned." if split == "train" else "They are never tested."
-            yield Problem(BAD if split == "train" else ODD, missing, title, text, "labels")
+            names = ", ".join(f"“{found.sealed.classes[target][i]}”" for i in missing[:NAMED])
+            names += ", …" if len(missing) > NAMED else ""
+            title = f"{some(len(missing), 'class', 'classes')} of {target} missing from {split}"
+            text = f"No example of {names}: " + (
+                "it can't be learned." if split == "train" else "nobody sees how well it is told."
+            )
+            yield Problem(BAD if split == "train" else ODD, len(missing), title, text, "labels")
 
 
 def _silent(judged: Judged) -> Iterator[Problem]:

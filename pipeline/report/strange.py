@@ -18,7 +18,7 @@ from pipeline.report.twins import Twins
 
 STRANGE = 4.0  # robust standard deviations: of 100,000 normal numbers six are that far out
 MOST = 20.0  # what a measure may count at most; equal examples and odd preparations count more
-FLOORS = {"clipped": 0.1, "offset": 1.0, "quiet": 60.0, "still": 40.0}  # %: less harms nobody
+FLOORS = {"clipped": 0.1, "offset": 1.0, "quiet": 80.0, "still": 40.0}  # %: less harms nobody
 FOUND, TWICE, TWICE_APART, TWO_LABELS = 22.0, 24.0, 26.0, 28.0
 SILENT, CLIPPED = "silent", "clipped"  # how the findings of a preparation begin
 Bools = npt.NDArray[np.bool_]
