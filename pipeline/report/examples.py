@@ -49,7 +49,8 @@ def tiles(found: Survey, judged: Strange) -> list[Tile]:
 
 def chosen(found: Survey, judged: Strange) -> list[int]:
     """Numbers of clips: the strangest, not too many of one group, then ordinary ones of each."""
-    order = [clip for clip in judged.order(found.keys).tolist() if found.regular[clip]]
+    order = judged.order(found.keys)
+    order = order[found.regular[order]].tolist()
     groups = found.groups.tolist()
     most = max(3, STRANGEST // max(len(found.group_names), 1))
     taken: dict[int, int] = {}

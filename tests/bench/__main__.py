@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-NAMES = ("start_workers", "features", "prepare", "load", "publish")
+NAMES = ("start_workers", "features", "prepare", "load", "publish", "report")
 
 
 def machine() -> str:
