@@ -95,7 +95,7 @@ def number(value: float, digits: int) -> str:
 
 def ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Some round numbers from ``low`` to ``high``, and where they lie between them."""
-    rough = (high - low) / 5
+    rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

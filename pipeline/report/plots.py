@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLOURS = {"train": "#4c6a92", "validation": "#d09a45", "test": "#3c8d7a"}
 GREY = "#9aa0a6"  # of noise
 NAMED = 60  # classes whose names fit below their bars
+LETTERS = 20  # of such a name
 BINS = 44
 
 
@@ -60,12 +61,17 @@ def _labels(path: Path, found: Survey, target: str) -> Path:
             axes.bar(places, counts, bottom=below, color=COLOURS.get(split, GREY), label=split)
             below += counts
     if len(names) <= NAMED:
-        escaped = [name.replace("$", r"\$") for name in names]  # matplotlib sets TeX between them
-        axes.set_xticks(places, escaped, rotation=90)
-    axes.set(title=target.replace("$", r"\$"), ylabel="examples")
+        axes.set_xticks(places, map(_brief, names), rotation=90)
+    axes.set(title=_brief(target), ylabel="examples")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return _written(path, drawn)
+
+
+def _brief(name: str) -> str:
+    """A name that fits, and that matplotlib takes for no formula."""
+    shown = name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
+    return shown.replace("$", r"\$").replace("\n", " ")
 
 
 def _written(path: Path, drawn: "Figure") -> Path:

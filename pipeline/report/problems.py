@@ -175,9 +175,7 @@ def _quiet(judged: Judged) -> Iterator[Problem]:
 def _pace(judged: Judged) -> Iterator[Problem]:
     count = int(judged.strange.fast_or_slow.sum())
     if count:
-        title = (
-            f"{some(count, 'clip')} too long or short for {'its' if count == 1 else 'their'} text"
-        )
+        title = f"{some(count, 'clip')} too long or too short for the text"
         text = "Length per character is far from usual: pauses, or a transcript that does not fit."
         yield Problem(ODD, count, title, text, "lengths", "per character")
 
