@@ -10,13 +10,14 @@ from pipeline.report.measures import Floats, Measure
 from pipeline.report.survey import Numbers
 
 BINS = 44
+ALL = -1  # in place of a split
 
 
 @dataclass(frozen=True)
 class Bar:
     """A bar's edges in the measure's unit and its pieces, one per split: (split, bottom, height).
 
-    Heights are shares of the highest bar.
+    Heights are shares of the highest bar. The split is ``ALL`` where they are not told apart.
     """
 
     low: float
@@ -84,7 +85,7 @@ def _pieces(counts: Numbers, most: int) -> list[tuple[int, float, float]]:
 
 
 def _whole(low: float, high: float, count: int, most: int) -> Bar:
-    return Bar(low, high, count, [(0, 0.0, math.log1p(count) / math.log1p(most))])
+    return Bar(low, high, count, [(ALL, 0.0, math.log1p(count) / math.log1p(most))])
 
 
 def number(value: float, digits: int) -> str:

@@ -47,12 +47,10 @@ MEASURES = {
         "Level", "dB", 0, "Root mean square, of full scale.", "louder than usual", "faint"
     ),
     "peak": Measure("Peak", "dB", 0, "The largest sample, of full scale.", "", ""),
-    "offset": Measure("DC offset", "%", 1, "The mean of the samples, of full scale.", "off centre"),
-    "clipped": Measure(
-        "Clipping", "%", 1, f"Samples within {1 - FULL_SCALE:.1%} of full scale.", "clipped"
-    ),
+    "offset": Measure("DC offset", "%", 2, "The mean of the samples, of full scale.", "off centre"),
+    "clipped": Measure("Clipping", "%", 1, "Samples within 0.1 % of full scale.", "clipped"),
     "quiet": Measure(
-        "Silence", "%", 0, f"Windows of 20 ms below {QUIET:.0f} dB of full scale.", "much silence"
+        "Silence", "%", 0, f"Windows of 20 ms below −{-QUIET:.0f} dB of full scale.", "much silence"
     ),
     "energy": Measure(
         "Loudness", "", 1, "Mean of the features that carry it.", "louder than usual", "faint"
