@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError, FeatureError, ShardwellError
-from pipeline.features import Feature, from_dict
+from pipeline.features import Feature, Pixels, Tokens, Waveform, from_dict
 from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
 from pipeline.records import ShardInfo
@@ -55,6 +55,19 @@ def target_of(sealed: Sealed) -> str | None:
     classes = [name for name, kind in sealed.columns.labels.items() if kind == "class"]
     hinted = sealed.info["hints"].get("target")
     return hinted if hinted in classes else next(iter(classes), None)
+
+
+def stored_as(sealed: Sealed) -> str:
+    """What a dataset's features are, in a few words."""
+    feature = sealed.feature
+    if isinstance(feature, Waveform):
+        return f"waveforms at {feature.sample_rate:,} Hz"
+    if isinstance(feature, Pixels):
+        return f"grey images of {feature.height}×{feature.width} pixels"
+    if isinstance(feature, Tokens):
+        return f"sequences of tokens below {feature.vocabulary}"
+    front_end = sealed.info["features"].get("front_end", "")
+    return f"{sealed.columns.shape[1]} {feature.kind} bins ({front_end} front end)"
 
 
 def seal(

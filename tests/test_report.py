@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -387,7 +388,7 @@ def test_every_kind_has_a_report_and_always_the_same(
     players = sum(tag == "audio" for tag, _ in read.elements)
     assert players == (9 if isinstance(feature, Waveform) else 0)
     assert ("Not to be told" in html) == isinstance(feature, Mfcc | LogMel | Spectrogram)
-    assert all(str(to_dict(feature)[name]) in html for name in to_dict(feature))
+    assert all(escape(str(to_dict(feature)[name])) in html for name in to_dict(feature))
     assert str(tmp_path) not in html
 
 
@@ -428,6 +429,8 @@ def test_the_command_makes_a_page_for_every_dataset(
     assert {p.name for p in (out / "words").iterdir()} == {
         "report.html", "labels.png", "lengths.png", "measures.png",
     }  # fmt: skip
+    assert main(["report", str(tmp_path / "words"), str(tmp_path / "words")]) == 2
+    assert "expected names that differ" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == 1
     assert "expected a sealed dataset" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import text
+from pipeline.errors import UsageError
 
 
 def add(commands: Any) -> None:
@@ -34,9 +35,15 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.loader.opening import local
     from pipeline.report import report
 
+    names = [Path(where).resolve().name.replace(":", "-") for where in args.where]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"{', '.join(names)}: expected names that differ, for each gets a folder of its name; "
+            "report on them one by one, each with its own --out"
+        )
     pages = []
-    for where in args.where:
-        folder, name = local(where), Path(where).resolve().name.replace(":", "-")
+    for where, name in zip(args.where, names, strict=True):
+        folder = local(where)
         with text.byte_bar(f"reading {name}", args.json) as bar:
             pages.append(report(folder, args.out / name, bar.update))
         if not args.json:

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import NAME, Sealed, target_of
-from pipeline.features import Mfcc, Pixels, Tokens, Waveform
+from pipeline.dataset import NAME, Sealed, stored_as, target_of
 from pipeline.files import sha256_of
 from pipeline.report.charts import Histogram, histogram, number
 from pipeline.report.examples import tiles
 from pipeline.report.means import about_means, means
-from pipeline.report.measures import LENGTH, MEASURES, length_of, noun_of, unknowable
+from pipeline.report.measures import LENGTH, MEASURES, Measure, length_of, noun_of, unknowable
 from pipeline.report.problems import BAD, Judged, problems
 from pipeline.report.strange import CLIPPED, FLOORS, STRANGE
 from pipeline.report.survey import Survey
@@ -39,6 +38,27 @@ class SplitRow:
     lengths: str
     total: str
     speakers: str
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One class: its examples in every split, and its bar: (split, left, width) in percent."""
+
+    name: str
+    counts: Sequence[int]
+    total: int
+    minutes: str
+    pieces: Sequence[tuple[int, float, float]]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A label's classes; ``more`` of them are not shown."""
+
+    name: str
+    rows: Sequence[LabelRow]
+    more: int
+    audio: bool
 
 
 def page(judged: Judged) -> str:
@@ -64,7 +84,7 @@ def content(judged: Judged) -> Mapping[str, Any]:
         "corpus": found.sealed.info["corpus"],
         "info": found.sealed.info,
         "digest": sha256_of(found.sealed.folder / NAME)[:16],
-        "what": _what(found.sealed),
+        "what": stored_as(found.sealed),
         "noun": noun_of(found.sealed.feature),
         "clips": int(found.regular.sum()),
         "total": _total(found, found.regular),
@@ -109,20 +129,6 @@ def _inlined(path: Any) -> bytes:
     return bytes(path.read_text(encoding="utf-8").removesuffix("\n").encode())
 
 
-def _what(sealed: Sealed) -> str:
-    """The stored features in a few words."""
-    feature = sealed.feature
-    if isinstance(feature, Waveform):
-        return f"waveforms at {feature.sample_rate:,} Hz, {feature.dtype}"
-    if isinstance(feature, Pixels):
-        return f"grey images of {feature.height} × {feature.width} pixels"
-    if isinstance(feature, Tokens):
-        return f"sequences of tokens below {feature.vocabulary}"
-    unit = "MFCC" if isinstance(feature, Mfcc) else f"{feature.kind.replace('_', '-')} bins"
-    front = sealed.info["features"].get("front_end", "")
-    return f"{sealed.columns.shape[1]} {unit} ({front}), {sealed.columns.dtype}"
-
-
 def _total(found: Survey, mask: Any) -> str:
     """Hours of sound, or nothing to be told."""
     if noun_of(found.sealed.feature) != "audio":
@@ -147,38 +153,30 @@ def _splits(judged: Judged) -> list[SplitRow]:
     return rows
 
 
-def _labels(found: Survey) -> list[dict[str, Any]]:
-    """Every class label: its classes with their examples in each split, as shares of the most."""
-    tables = []
-    for name in found.sealed.classes:
-        counts = found.counts(name)
-        most, order = max(int(counts.sum(axis=1).max(initial=1)), 1), range(len(counts))
-        hours = found.measures[LENGTH].astype(np.float64)
-        audio = noun_of(found.sealed.feature) == "audio"
-        classes = np.asarray(found.labels[name])
-        rows = []
-        for number_of in order[:ROWS]:
-            own = counts[number_of]
-            tops = np.cumsum(own)
-            pieces = [
-                (split, 100 * (top - count) / most, 100 * count / most)
-                for split, (top, count) in enumerate(zip(tops.tolist(), own.tolist(), strict=True))
-                if count
-            ]
-            seconds = float(hours[classes == number_of].sum()) if audio else 0.0
-            rows.append(
-                {
-                    "name": found.sealed.classes[name][number_of],
-                    "counts": own.tolist(),
-                    "total": int(own.sum()),
-                    "minutes": f"{seconds / 60:,.1f}" if audio else "",
-                    "pieces": pieces,
-                }
-            )
-        tables.append(
-            {"name": name, "rows": rows, "more": max(len(counts) - ROWS, 0), "audio": audio}
-        )
-    return sorted(tables, key=lambda table: table["name"] != target_of(found.sealed))
+def _labels(found: Survey) -> list[LabelTable]:
+    """Every class label, the one that a model would learn first."""
+    names = sorted(found.sealed.classes, key=lambda name: name != target_of(found.sealed))
+    return [_label_table(found, name) for name in names]
+
+
+def _label_table(found: Survey, name: str) -> LabelTable:
+    """The first classes of a label, with their bars."""
+    counts, classes = found.counts(name), found.sealed.classes[name]
+    most = max(int(counts.sum(axis=1).max(initial=1)), 1)
+    audio, labels = noun_of(found.sealed.feature) == "audio", np.asarray(found.labels[name])
+    known = labels >= 0
+    seconds = np.bincount(labels[known], found.measures[LENGTH][known], len(classes))
+    rows = []
+    for number_of, own in enumerate(counts[:ROWS]):
+        tops = np.cumsum(own)
+        pieces = [
+            (split, 100 * (top - count) / most, 100 * count / most)
+            for split, (top, count) in enumerate(zip(tops.tolist(), own.tolist(), strict=True))
+            if count
+        ]
+        minutes = f"{seconds[number_of] / 60:,.1f}" if audio else ""
+        rows.append(LabelRow(classes[number_of], own.tolist(), int(own.sum()), minutes, pieces))
+    return LabelTable(name, rows, max(len(classes) - ROWS, 0), audio)
 
 
 def _histograms(judged: Judged) -> list[Histogram]:
@@ -192,7 +190,7 @@ def _histograms(judged: Judged) -> list[Histogram]:
         pace, told = judged.strange.pace, judged.strange.pace > 0
         unit = f"{known[LENGTH].unit} per character"
         about = "Length divided by the characters of its text."
-        measure = type(known[LENGTH])("Pace", unit, 3, about, "")
+        measure = Measure("Pace", unit, 3, about, "")
         made.insert(1, histogram(measure, pace[told], found.splits[told], len(found.names), False))
     return [one for one in made if one]
 

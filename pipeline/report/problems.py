@@ -78,30 +78,27 @@ def _left_out(judged: Judged) -> Iterator[Problem]:
 
 
 def _two_labels(judged: Judged) -> Iterator[Problem]:
-    count = sum(group.labels > 1 for group in judged.twins)
-    if count:
-        noun = noun_of(judged.found.sealed.feature)
-        title = f"Same {noun}, different labels: {some(count, 'case')}"
-        text = "At least one of the labels is wrong. Leave these examples out, or mend the source."
-        yield Problem(BAD, count, title, text, "leaks", f"same {noun}")
+    text = "At least one of the labels is wrong. Leave these examples out, or mend the source."
+    yield from _equal(judged, lambda t: t.labels > 1, BAD, ", different labels", text)
 
 
 def _across(judged: Judged) -> Iterator[Problem]:
-    count = sum(group.splits > 1 for group in judged.twins)
-    if count:
-        noun = noun_of(judged.found.sealed.feature)
-        title = f"Same {noun} in two splits: {some(count, 'case')}"
-        text = "A model is tested on what it was trained on, and looks better than it is."
-        yield Problem(BAD, count, title, text, "leaks", f"same {noun}")
+    text = "A model is tested on what it was trained on, and looks better than it is."
+    yield from _equal(judged, lambda t: t.splits > 1, BAD, " in two splits", text)
 
 
 def _within(judged: Judged) -> Iterator[Problem]:
-    count = sum(group.splits == 1 and group.labels == 1 for group in judged.twins)
+    text = "Equal to the last bit, in one split, with one label: they count double."
+    yield from _equal(judged, lambda t: t.splits == t.labels == 1, ODD, " under two names", text)
+
+
+def _equal(
+    judged: Judged, which: Callable[[Twins], bool], weight: str, how: str, text: str
+) -> Iterator[Problem]:
+    count, noun = sum(map(which, judged.twins)), noun_of(judged.found.sealed.feature)
     if count:
-        noun = noun_of(judged.found.sealed.feature)
-        title = f"Same {noun} under two names: {some(count, 'case')}"
-        text = "Equal to the last bit, in one split, with one label: they count double."
-        yield Problem(ODD, count, title, text, "leaks", f"same {noun}")
+        title = f"Same {noun}{how}: {some(count, 'case')}"
+        yield Problem(weight, count, title, text, "leaks", f"same {noun}")
 
 
 def _speakers(judged: Judged) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.report.measures import LENGTH, MEASURES, Floats, Measure, length_of, noun_of
-from pipeline.report.survey import Numbers, Survey, transcript_of
+from pipeline.report.survey import Numbers, Survey, together, transcript_of
 from pipeline.report.twins import Twins
 
 STRANGE = 4.0  # robust standard deviations: of 100,000 normal numbers six are that far out
@@ -127,8 +127,7 @@ class _Judge:
     def unlike(self) -> None:
         """Judge how far a clip's profile lies from the mean of its group, as its others do."""
         found, away = self.found, np.zeros(len(self.found))
-        for group in np.unique(found.groups[self.regular]).tolist():
-            own = np.flatnonzero(self.regular & (found.groups == group))
+        for own in together(np.flatnonzero(self.regular), found.groups):
             profiles = found.profiles[own]
             spread = profiles.std(axis=0)
             spread = np.maximum(spread, max(float(spread.mean()) / 2, 1e-6))  # some hardly move

@@ -90,6 +90,14 @@ class Survey:
         return read_shard(path, self.sealed.columns).features(row)
 
 
+def together(clips: Numbers, values: Numbers) -> list[Numbers]:
+    """The clips in runs, one for each of their ``values``, which all clips have."""
+    if not len(clips):
+        return []
+    ordered = clips[np.argsort(values[clips], kind="stable")]
+    return np.split(ordered, np.flatnonzero(np.diff(values[ordered])) + 1)
+
+
 def transcript_of(sealed: Sealed) -> str | None:
     """The label that says what is spoken: the recipe's hint, or the one of that name."""
     texts = [name for name, kind in sealed.columns.labels.items() if kind == "text"]

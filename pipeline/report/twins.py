@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dataset import target_of
-from pipeline.report.survey import SPEAKER, Numbers, Survey, transcript_of
+from pipeline.report.survey import SPEAKER, Numbers, Survey, together, transcript_of
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ def twins(found: Survey) -> list[Twins]:
     regular = np.flatnonzero(found.regular)
     often = np.bincount(found.sounds[regular], minlength=len(found))
     several = regular[often[found.sounds[regular]] > 1]
-    ordered = several[np.argsort(found.sounds[several], kind="stable")]
-    edges = np.flatnonzero(np.diff(found.sounds[ordered])) + 1
-    runs = np.split(ordered, edges) if len(ordered) else []
-    groups = [_twins(found, run) for run in runs]
+    groups = [_twins(found, run) for run in together(several, found.sounds)]
     return sorted(groups, key=lambda t: (-(t.labels > 1), -(t.splits > 1), t.clips))
 
 
@@ -61,8 +58,10 @@ def speakers(found: Survey, shown: int) -> Speakers | None:
     """The speakers of every split; None where no label tells them. Noise has none."""
     if SPEAKER not in found.labels:
         return None
-    regular, column = found.regular, np.asarray(found.labels[SPEAKER])
-    unknown = "" if column.dtype.kind in "UT" else -1
+    values, regular = found.labels[SPEAKER], found.regular
+    texts = isinstance(values, list)
+    column = np.array(values, np.dtypes.StringDType() if texts else None)
+    unknown = "" if texts else -1
     own = [
         np.unique(column[regular & (found.splits == split) & (column != unknown)])
         for split in range(len(found.names))
@@ -73,10 +72,10 @@ def speakers(found: Survey, shown: int) -> Speakers | None:
             both = np.intersect1d(own[one], own[other])
             if len(both):
                 shared.append((first, second, [_name(found, value) for value in both]))
-    values, counts = np.unique(column[regular & (column != unknown)], return_counts=True)
+    names, counts = np.unique(column[regular & (column != unknown)], return_counts=True)
     most = np.argsort(-counts, kind="stable")[:shown]
-    top = [(_name(found, values[i]), int(counts[i])) for i in most]
-    return Speakers([len(names) for names in own], top, shared)
+    top = [(_name(found, names[i]), int(counts[i])) for i in most]
+    return Speakers([len(some) for some in own], top, shared)
 
 
 def _name(found: Survey, value: object) -> str:
