@@ -1,6 +1,7 @@
 """The examples that the page shows: the strangest of every class, and some ordinary ones."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.dataset import target_of
@@ -12,6 +13,7 @@ from pipeline.report.strange import STRANGE, Strange
 from pipeline.report.survey import SPEAKER, Survey, transcript_of
 
 SHOWN, STRANGEST, ORDINARY = 144, 84, 2  # examples; of them strange ones; ordinary per group
+ALIKE = 5  # strange examples, at least, of every kind of reason
 SOUND_BYTES, SOUND_SECONDS = 4_000_000, 4.0  # of all sounds; of one
 TOKENS = 64  # of a sequence that are shown
 
@@ -48,30 +50,42 @@ def tiles(found: Survey, judged: Strange) -> list[Tile]:
 
 
 def chosen(found: Survey, judged: Strange) -> list[int]:
-    """Numbers of clips: the strangest, not too many of one group, then ordinary ones of each."""
+    """Numbers of clips: the strange ones, then ordinary ones of each group."""
     order = judged.order(found.keys)
-    order = order[found.regular[order]].tolist()
-    groups = found.groups.tolist()
+    order = order[found.regular[order]]
+    strange = _strange(found, judged, order[judged.scores[order] >= STRANGE].tolist())
+    return strange + _ordinary(found, order[::-1].tolist(), set(strange))
+
+
+def _strange(found: Survey, judged: Strange, order: Sequence[int]) -> list[int]:
+    """Some for every kind of reason, then the strangest, not too many of one group."""
     most = max(3, STRANGEST // max(len(found.group_names), 1))
-    taken: dict[int, int] = {}
-    strange: list[int] = []
-    ordinary: list[int] = []
+    kinds, groups = Counter[str](), Counter[int]()
+    taken: set[int] = set()
     for clip in order:
-        group = groups[clip]
-        if judged.scores[clip] < STRANGE or len(strange) == STRANGEST:
-            break
-        if taken.get(group, 0) < most:
-            strange.append(clip)
-            taken[group] = taken.get(group, 0) + 1
-    shown, plain = set(strange), dict.fromkeys(range(-1, len(found.group_names)), 0)
-    enough = max(ORDINARY, (SHOWN - len(strange)) // max(len(found.group_names), 1) // 2)
-    for clip in reversed(order):  # from the most ordinary one on
-        group = groups[clip]
-        if len(strange) + len(ordinary) == SHOWN or plain[group] == enough or clip in shown:
-            continue
-        ordinary.append(clip)
-        plain[group] += 1
-    return strange + ordinary[::-1]
+        own = {why.split()[0] for why in judged.reasons.get(clip, ())}
+        if len(taken) < STRANGEST and any(kinds[kind] < ALIKE for kind in own):
+            taken.add(clip)
+            kinds.update(own)
+            groups[int(found.groups[clip])] += 1
+    for clip in order:
+        if len(taken) < STRANGEST and clip not in taken and groups[int(found.groups[clip])] < most:
+            taken.add(clip)
+            groups[int(found.groups[clip])] += 1
+    return [clip for clip in order if clip in taken]
+
+
+def _ordinary(found: Survey, order: Sequence[int], shown: Set[int]) -> list[int]:
+    """The most ordinary ones of every group, which come first in ``order``."""
+    room = SHOWN - len(shown)
+    enough = max(ORDINARY, room // max(len(found.group_names), 1) // 2)
+    groups, ordinary = Counter[int](), list[int]()
+    for clip in order:
+        group = int(found.groups[clip])
+        if len(ordinary) < room and groups[group] < enough and clip not in shown:
+            ordinary.append(clip)
+            groups[group] += 1
+    return ordinary[::-1]
 
 
 def _tile(found: Survey, judged: Strange, clip: int, room: int) -> Tile:

@@ -18,6 +18,7 @@ COLOURS = {"train": "#4c6a92", "validation": "#d09a45", "test": "#3c8d7a"}
 GREY = "#9aa0a6"  # of noise
 NAMED = 60  # classes whose names fit below their bars
 LETTERS = 20  # of such a name
+ACROSS = 3  # panels beside each other
 BINS = 44
 
 
@@ -37,17 +38,21 @@ def plot(folder: Path, found: Survey) -> list[Path]:
 
 
 def _histograms(path: Path, found: Survey, measures: dict[str, Measure]) -> Path:
-    drawn = figure(5.2 * len(measures), 3.4)
-    panels = drawn.subplots(1, len(measures), squeeze=False)[0]
-    for axes, (name, measure) in zip(panels, measures.items(), strict=True):
+    across = min(len(measures), ACROSS)
+    down = -(-len(measures) // across)
+    drawn = figure(4.2 * across + 1.2, 3.2 * down)
+    panels = drawn.subplots(down, across, squeeze=False).flatten()
+    for axes in panels[len(measures) :]:
+        axes.set_axis_off()
+    for axes, (name, measure) in zip(panels, measures.items(), strict=False):
         parts = [found.measures[name][found.splits == i] for i in range(len(found.names))]
         colours = [COLOURS.get(split, GREY) for split in found.names]
         axes.hist(parts, BINS, stacked=True, color=colours, label=found.names)
         unit = f" ({measure.unit})" if measure.unit else ""
-        axes.set(title=measure.title, xlabel=f"{measure.title.lower()}{unit}", ylabel="examples")
+        axes.set(xlabel=f"{measure.title}{unit}", ylabel="examples")
         axes.set_yscale("symlog")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return _written(path, drawn)
 
 
@@ -64,7 +69,7 @@ def _labels(path: Path, found: Survey, target: str) -> Path:
         axes.set_xticks(places, map(_brief, names), rotation=90)
     axes.set(title=_brief(target), ylabel="examples")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    drawn.legend(loc="outside right upper", frameon=False)
     return _written(path, drawn)
 
 
