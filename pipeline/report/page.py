@@ -25,6 +25,7 @@ from pipeline.report.survey import Survey
 
 TOP = 3  # problems that get a card
 ROWS = 200  # of a table at most
+LETTERS = 600  # of a name or text at most
 CLOSE = 20  # twins, speakers, findings that are listed
 
 
@@ -70,8 +71,16 @@ def page(judged: Judged) -> str:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_brief,
     )
     return environment.get_template("page.html").render(content(judged))
+
+
+def _brief(value: object) -> object:
+    """A text that somebody else wrote, cut if it is long: the page stays small for any dataset."""
+    if type(value) is str and len(value) > LETTERS:
+        return f"{value[:LETTERS]}…"
+    return value
 
 
 def content(judged: Judged) -> Mapping[str, Any]:
@@ -226,8 +235,10 @@ def _search(shown: Sequence[Any]) -> list[dict[str, Any]]:
     """What the page's script searches and sorts by, a row per example."""
     return [
         {
-            "find": " ".join([t.label, t.key, t.speaker, t.text, *t.reasons]).lower(),
-            "label": t.label,
+            "find": " ".join([t.label, t.key, t.speaker, *t.reasons, t.text]).lower()[
+                : 2 * LETTERS
+            ],
+            "label": t.label[:LETTERS],
             "split": t.split,
             "score": t.score,
             "length": t.length,
