@@ -201,7 +201,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 def test_the_module_is_the_command() -> None:
     command = [sys.executable, "-m", "pipeline", "list", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert len(json.loads(done.stdout)) == 5
+    assert len(json.loads(done.stdout)) == 6
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

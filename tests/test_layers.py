@@ -19,14 +19,27 @@ FLOORS = (
         "compiled",
         "mapping",
         "importing",
+        "cores",
+        "holding",
         "images",
     },
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files", "figures"},
+    {
+        "manifest",
+        "archive",
+        "audio",
+        "features",
+        "shard",
+        "moments",
+        "characters",
+        "recipe_files",
+        "figures",
+    },
+    {"labels"},
     {"fetch", "recipe", "plan", "dataset", "rows"},
     {"build", "remote"},
-    {"probe", "ship", "cache", "publish"},
+    {"probe", "ship", "cache", "contents", "publish"},
     {"prepare", "loader", "report"},
-    {"train"},
+    {"train", "doctor"},
     {"cli"},
 )
 WITHIN_FLOOR = {
@@ -34,6 +47,7 @@ WITHIN_FLOOR = {
     ("columns", "errors"),
 }  # errors are the ground that everyone stands on
 PRODUCER = {
+    "labels",
     "fetch",
     "archive",
     "recipe",

@@ -338,7 +338,7 @@ def test_a_thousand_shards_need_no_file_descriptors(tmp_path: Path) -> None:
 def test_a_hugging_face_dataset_views_the_shards(phrases: Path, ask_commands: Ask) -> None:
     split = open_dataset(phrases, key=True)["train"]
     theirs = split.to_hf()
-    assert set(theirs.column_names) == {"key", "text", "normalized_text", "features"}
+    assert set(theirs.column_names) == {"key", "text", "normalized_text", "tokens", "features"}
     assert set(open_dataset(phrases, labels=[])["train"].to_hf().column_names) == {"features"}
     with pytest.raises(UsageError, match="to_hf gives features as stored"):
         open_dataset(phrases, normalize=True)["train"].to_hf()

@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 from pipeline.cli import main
 from pipeline.dataset import open_sealed
 from pipeline.errors import DatasetError
-from pipeline.features import Feature, LogMel, Mfcc, Pixels, Spectrogram, Tokens, Waveform, to_dict
+from pipeline.features import (
+    Feature,
+    LogMel,
+    Mfcc,
+    Pixels,
+    Spectrogram,
+    Tokens,
+    Vector,
+    Waveform,
+    to_dict,
+)
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.report import report
 from pipeline.report.charts import histogram, ticks
@@ -345,14 +355,16 @@ KINDS: tuple[Feature, ...] = (
     Waveform(RATE, "int16"),
     Waveform(RATE, "float32"),
     Pixels(8, 12),
+    Vector(8, 12),
     Tokens(100),
 )
 
 
 def of_kind(feature: Feature, seed: int) -> Array:
     rng = np.random.default_rng(seed)
-    if isinstance(feature, Pixels):
-        return rng.integers(0, 256, (8, 12)).astype(np.uint8)
+    if isinstance(feature, Pixels | Vector):
+        image: Array = feature.apply(rng.integers(0, 256, (1, 8, 12)).astype(np.uint8))[0]
+        return image
     if isinstance(feature, Tokens):
         return rng.integers(0, 100, seed % 4)
     sounds = (rng.integers(-9000, 9000, (1, 3000 + 500 * (seed % 3))) / 32768).astype(np.float32)
@@ -361,20 +373,28 @@ def of_kind(feature: Feature, seed: int) -> Array:
 
 
 @pytest.mark.parametrize("feature", KINDS, ids=lambda f: f"{f.kind}-{f.dtype}-{f.bins}")
-@pytest.mark.parametrize("labels", [{}, {"word": "class", "speaker": "int"}, {"text": "text"}])
+@pytest.mark.parametrize(
+    "labels",
+    [{}, {"word": "class", "speaker": "int"}, {"text": "text", "tokens": "characters"}],
+    ids=["no labels", "classes", "texts"],
+)
 def test_every_kind_has_a_report_and_always_the_same(
     tmp_path: Path, feature: Feature, labels: dict[str, str]
 ) -> None:
     rows = [
-        (f"clip-{i}", {"word": i % 2, "speaker": i, "text": "a b"}, of_kind(feature, i))
+        (
+            f"clip-{i}",
+            {"word": i % 2, "speaker": i, "text": "a b", "tokens": [2, 1, 3]},
+            of_kind(feature, i),
+        )
         for i in range(9)
     ]
     made = Made(
         feature,
         labels,
         {"train": rows[:6], "validation": [], "test": rows[6:]},
-        {"word": ["no", "yes"]} if "word" in labels else {},
-        fixed=isinstance(feature, Pixels),
+        {"word": ["no", "yes"]} if "word" in labels else {"tokens": list(" ab")} if labels else {},
+        fixed=isinstance(feature, Pixels | Vector),
         shards=2,
         corpus={"title": "Random"},
     )

@@ -83,8 +83,8 @@ class Resolved:
 
     @property
     def recorded_rate(self) -> int | None:
-        """The recordings' rate in Hz, which is the recipe's own."""
-        return self.recipe.audio.sample_rate if self.recipe.audio else None
+        """The recordings' rate in Hz."""
+        return _recorded_rate(self.recipe)
 
     def given(self, source: Source) -> Path | None:
         """The file at hand that the request names for a source."""
@@ -207,8 +207,12 @@ def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -
 
 def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
     """16-bit samples stay so where nothing but their number is changed."""
-    recorded = recipe.audio and audio.sample_rate == recipe.audio.sample_rate
-    return "int16" if recorded and audio.keeps_samples else "float32"
+    as_recorded = audio.sample_rate == _recorded_rate(recipe)
+    return "int16" if as_recorded and audio.keeps_samples else "float32"
+
+
+def _recorded_rate(recipe: Recipe) -> int | None:
+    return recipe.recorded or (recipe.audio.sample_rate if recipe.audio else None)
 
 
 def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, Param]:

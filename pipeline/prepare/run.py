@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,11 +13,13 @@ from tqdm import tqdm
 
 from pipeline.archive import Opened, open_source
 from pipeline.build import Job, build
+from pipeline.cores import usable_cores
 from pipeline.dataset import seal
 from pipeline.engines import ENGINES, WITH_ADDRESS, WORKER_NEVER_BEGAN
 from pipeline.errors import RecipeError, ShardwellError, UsageError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
 from pipeline.files import flush
+from pipeline.holding import holding
 from pipeline.manifest import Source
 from pipeline.plan import Plan, read_rows, write_plan
 from pipeline.prepare.checks import (
@@ -142,9 +143,16 @@ def _build(
 ) -> Prepared:
     """Open the sources, plan, build every shard, seal."""
     request = resolved.request
-    workers = request.workers or os.cpu_count() or 1
-    with ENGINES[request.engine](workers, PRELOAD, request.address) as run:
-        opened = open_all(resolved, files)
+    workers = request.workers or usable_cores()
+    with (
+        ENGINES[request.engine](workers, PRELOAD, request.address) as run,
+        holding(*(file.path for file in files.values())),
+        contextlib.ExitStack() as reading,
+    ):
+        opened: dict[str, Opened] = {}
+        for role, file in files.items():  # held one by one: the next may take minutes to inflate
+            opened |= open_all(resolved, {role: file})
+            reading.enter_context(holding(opened[role].path))
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
         try:

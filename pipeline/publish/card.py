@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.dataset import Sealed, stored_as, target_of
-from pipeline.features import Pixels, Tokens
+from pipeline.features import Pixels, Tokens, Vector
 from pipeline.publish.config import ENDINGS, Config
 from pipeline.publish.features import column_of, hf_features
 from pipeline.publish.snippets import snippets
@@ -68,7 +68,7 @@ def _tasks(configs: Sequence[Config]) -> list[str]:
         sealed = config.sealed
         if isinstance(sealed.feature, Tokens):
             continue
-        audio = not isinstance(sealed.feature, Pixels)
+        audio = not isinstance(sealed.feature, Pixels | Vector)
         if target_of(sealed):
             found.add("audio-classification" if audio else "image-classification")
         elif audio and "text" in sealed.columns.labels.values():
@@ -82,7 +82,13 @@ def _size(configs: Sequence[Config]) -> str:
 
 
 def _tags(configs: Sequence[Config]) -> list[str]:
-    modality = {"audio": "audio", "features": "audio", "image": "image", "tokens": "tabular"}
+    modality = {
+        "audio": "audio",
+        "features": "audio",
+        "image": "image",
+        "tokens": "tabular",
+        "vector": "image",
+    }
     kinds = {config.sealed.feature.kind for config in configs}
     return [*sorted(kinds | {modality[column_of(c.sealed)] for c in configs}), "shardwell"]
 
@@ -131,7 +137,13 @@ def _config(config: Config, several: bool) -> list[str]:
         for split in config.splits
     ]
     parts = [title, picture, _table(("split", "examples", "files", found.unit), rows)]
-    parts += [_labels(found), _statistics(sealed), _made(sealed), _findings(sealed)]
+    parts += [
+        _labels(found),
+        _alphabets(sealed),
+        _statistics(sealed),
+        _made(sealed),
+        _findings(sealed),
+    ]
     return [part for part in parts if part]
 
 
@@ -142,6 +154,14 @@ def _labels(found: Summary) -> str:
         head = f"Label `{name}`, {len(rows):,} classes:\n\n"
         parts.append(head + _table(("class", *found.lengths), rows[:CLASSES]))
     return "\n".join(parts)
+
+
+def _alphabets(sealed: Sealed) -> str:
+    return "\n".join(
+        f"Label `{name}`: the ids of characters; 1 is the first of `{alphabet.characters!r}`, "
+        "0 is free for padding and CTC's blank.\n"
+        for name, alphabet in sealed.alphabets.items()
+    )
 
 
 def _statistics(sealed: Sealed) -> str:

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.images import COLOURS, as_png, coloured
 from pipeline.report.survey import Floats, Survey
 from pipeline.rows import Array
@@ -24,8 +24,8 @@ def picture(found: Survey, features: Array) -> bytes | None:
     feature = found.sealed.feature
     if isinstance(feature, Tokens) or not features.size:
         return None
-    if isinstance(feature, Pixels):
-        return as_png(features)
+    if isinstance(feature, Pixels | Vector):
+        return as_png(features.reshape(feature.height, feature.width))
     if isinstance(feature, Waveform):
         return as_png(coloured(spectrogram(features, feature, WIDTH).T[::-1]))
     return spectra_picture(found, features)

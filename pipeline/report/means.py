@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.images import as_png, coloured
 from pipeline.report.drawing import HEIGHT, base64, shares_picture, spectra_picture, spectrogram
 from pipeline.report.survey import FRAMES, Numbers, Survey
@@ -14,6 +14,7 @@ GROUPS = 40  # whose means are shown
 HEARD = 24  # clips whose spectra make the mean of a group of waveforms
 ABOUT = {
     "pixels": "Every pixel's mean.",
+    "vector": "Every pixel's mean.",
     "tokens": "How often each token comes, 0 on the left.",
     "waveform": f"Mean spectra in decibels, of up to {HEARD} clips each; time to the right.",
 }
@@ -61,8 +62,10 @@ def _pictures(found: Survey, groups: Numbers) -> Mapping[int, bytes]:
             for group, own in shares.items()
         }
     held = {group: found.means[group] for group in groups.tolist() if group in found.means}
-    if isinstance(feature, Pixels):
-        return {group: as_png(np.rint(mean).astype(np.uint8)) for group, mean in held.items()}
+    if isinstance(feature, Pixels | Vector):
+        shape = (feature.height, feature.width)
+        images = {group: np.rint(mean).astype(np.uint8) for group, mean in held.items()}
+        return {group: as_png(image.reshape(shape)) for group, image in images.items()}
     return {group: spectra_picture(found, mean) for group, mean in held.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.features import Feature, LogMel, Mfcc, Pixels, Spectrogram, Tokens, Waveform
+from pipeline.features import Feature, LogMel, Mfcc, Pixels, Spectrogram, Tokens, Vector, Waveform
 from pipeline.rows import Array, Rows
 
 Floats = npt.NDArray[np.float32]
@@ -77,14 +77,14 @@ def length_of(feature: Feature) -> tuple[Measure, float]:
     if isinstance(feature, Mfcc | LogMel | Spectrogram):
         hop = feature.analysis.hop_length / feature.sample_rate
         return Measure("Duration", "s", 2, "Frames as stored times their hop.", long, short), hop
-    unit = "rows" if isinstance(feature, Pixels) else "tokens"
+    unit = {Pixels: "rows", Vector: "pixels"}.get(type(feature), "tokens")
     return Measure("Length", unit, 0, "As stored.", long, short), 1.0
 
 
 def noun_of(feature: Feature) -> str:
     """What an example is."""
     other = "sequence" if isinstance(feature, Tokens) else "audio"
-    return "image" if isinstance(feature, Pixels) else other
+    return "image" if isinstance(feature, Pixels | Vector) else other
 
 
 def unknowable(feature: Feature) -> str:
@@ -104,8 +104,8 @@ def measured(rows: Rows, feature: Feature) -> tuple[Mapping[str, Floats], Floats
     """Measures by name, (n,) each, and what stands for every clip, (n, at most ``PROFILE``)."""
     if isinstance(feature, Waveform):
         return _of_samples(rows, feature)
-    if isinstance(feature, Pixels):
-        return _of_pixels(rows)
+    if isinstance(feature, Pixels | Vector):
+        return _of_pixels(rows, feature)
     if isinstance(feature, Mfcc | LogMel | Spectrogram):
         return _of_spectra(rows, feature)
     return {}, _shares_of_tokens(rows)
@@ -196,9 +196,9 @@ def folded(values: Array) -> Floats:
     return (sums / np.diff([*edges, width])).astype(np.float32)
 
 
-def _of_pixels(rows: Rows) -> tuple[Mapping[str, Floats], Floats]:
-    height = int(rows.lengths[0]) if len(rows) else 1
-    images = rows.values.reshape(len(rows), height, -1).astype(np.float32) / 255
+def _of_pixels(rows: Rows, feature: Pixels | Vector) -> tuple[Mapping[str, Floats], Floats]:
+    shape = (len(rows), feature.height, feature.width)
+    images = rows.values.reshape(shape).astype(np.float32) / 255
     found = {
         "brightness": 100 * images.mean(axis=(1, 2)),
         "contrast": 100 * images.std(axis=(1, 2)),

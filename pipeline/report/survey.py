@@ -35,7 +35,7 @@ class Survey:
         names: of the splits.
         splits: (n,) the number of each clip's split.
         places: (n, 2) its shard in the split and its row in that.
-        labels: by name: (n,) numbers, or a list of n texts.
+        labels: by name: (n,) numbers, or a list of n texts; none of token ids.
         measures: by name, the length among them, (n,) each, in the units that people read.
         profiles: (n, p) what stands for a clip.
         sounds: (n,) equal numbers for equal features; the number of the first such clip.
@@ -126,6 +126,8 @@ class _Walk:
     def __init__(self, sealed: Sealed) -> None:
         self.sealed, self.target = sealed, target_of(sealed)
         self.names = tuple(sealed.splits)
+        # Token ids say again what a text says.
+        self.kinds = {n: kind for n, kind in sealed.columns.labels.items() if kind != "characters"}
         classes = sealed.classes[self.target] if self.target else ()
         self.group_names = classes if self.target else self.names
         self.scale = length_of(sealed.feature)[1]
@@ -144,7 +146,7 @@ class _Walk:
             at = np.stack([np.full(n, number), np.arange(row, row + n)], axis=1)
             groups = np.full(n, self.names.index(split))
             self._keep(splits=groups, places=at)
-            for name, kind in self.sealed.columns.labels.items():
+            for name, kind in self.kinds.items():
                 if kind == "text":
                     self.texts.setdefault(name, []).extend(rows.labels[name].to_pylist())
                 else:
@@ -179,7 +181,8 @@ class _Walk:
             return
         filled = (rows.lengths > 0) & (groups >= 0)
         lengths, begins = rows.lengths, np.cumsum(rows.lengths) - rows.lengths
-        frames = min(FRAMES, self.sealed.columns.shape[0] or FRAMES)
+        own = self.sealed.columns.shape[0] or FRAMES
+        frames = own if rows.values.dtype == np.uint8 else min(own, FRAMES)  # images keep all
         for group in np.unique(groups[filled]).tolist():
             chosen = np.flatnonzero(filled & (groups == group))
             at = begins[chosen, None] + np.arange(frames) * lengths[chosen, None] // frames
@@ -191,7 +194,7 @@ class _Walk:
         """All of it."""
         columns = {name: np.concatenate(parts) for name, parts in self.numbers.items()}
         labels: dict[str, Array | list[str]] = {}
-        for name, kind in self.sealed.columns.labels.items():
+        for name, kind in self.kinds.items():
             empty = np.empty(0, np.float64 if kind == "float" else np.int64)
             labels[name] = (
                 self.texts.get(name, []) if kind == "text" else columns.get(f"label {name}", empty)
