@@ -13,7 +13,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import cache, doctor, export, models, prepare, publish, show, train, verify
+from pipeline.cli import (
+    cache,
+    doctor,
+    export,
+    models,
+    prepare,
+    publish,
+    report,
+    show,
+    train,
+    verify,
+)
 from pipeline.errors import ShardwellError, UsageError
 
 COMMANDS = (
@@ -29,6 +40,7 @@ COMMANDS = (
     publish.add_publish,
     publish.add_pull,
     export.add,
+    report.add,
     cache.add,
     doctor.add,
 )

@@ -20,8 +20,8 @@ from pipeline.publish.folder import Tick
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.place import parse_place
 from pipeline.publish.published import KIND, Published, check, check_size, published
-from pipeline.publish.rows import content_of, pieces
 from pipeline.records import ShardInfo
+from pipeline.rows import content_of, pieces
 from pipeline.shard import read_shard, write_shard
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.files import write_json, written
+from pipeline.figures import figure, write_figure
+from pipeline.files import write_json
 from pipeline.loader import Dataset, open_dataset
 from pipeline.train.memory import Outcome, Setup, remember
 
@@ -72,13 +73,11 @@ def _target(data: Dataset) -> str:
 
 def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
     """One panel for each model and length: the loss on train and on validation over epochs."""
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(outcome.name for outcome in outcomes))
     lengths = sorted({outcome.length for outcome in outcomes})
     size = (2.6 * len(lengths) + 1, 2.2 * len(names) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(names), len(lengths), squeeze=False, sharey=True)
+    drawn = figure(*size)
+    panels = drawn.subplots(len(names), len(lengths), squeeze=False, sharey=True)
     for outcome in outcomes:
         panel = panels[names.index(outcome.name), lengths.index(outcome.length)]
         epochs = range(1, len(outcome.train_losses) + 1)
@@ -88,17 +87,15 @@ def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
         panel.set_title(f"{outcome.name}, length {outcome.length}", fontsize=9)
         panel.set_ylim(0, 4)
     panels[0, 0].legend(fontsize=8)
-    figure.supxlabel("epoch")
-    figure.supylabel("cross-entropy")
-    _save(figure, path)
+    drawn.supxlabel("epoch")
+    drawn.supylabel("cross-entropy")
+    write_figure(path, drawn)
 
 
 def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Every model's accuracy on validation (dashed) and test over the length of the sequences."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    panel = figure.subplots()
+    drawn = figure(7, 4.5)
+    panel = drawn.subplots()
     for i, name in enumerate(dict.fromkeys(outcome.name for outcome in outcomes)):
         own = sorted((o for o in outcomes if o.name == name), key=lambda o: o.length)
         lengths, color = [o.length for o in own], f"C{i}"
@@ -111,9 +108,4 @@ def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     panel.set_ylabel("accuracy")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8, ncols=2)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    with written(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    write_figure(path, drawn)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import written
+from pipeline.figures import figure, write_figure
 from pipeline.loader import Split
 from pipeline.train.checkpoint import Description
 from pipeline.train.evaluation import Evaluation
@@ -23,31 +23,19 @@ def draw(
     folder: Path, description: Description, test: Evaluation | None, split: Split | None
 ) -> None:
     """Draw a run's pictures into its folder; those of classes where it tells classes."""
-    _write(folder / "curves.png", _curves(folder))
+    write_figure(folder / "curves.png", _curves(folder))
     if test and split and TASKS[entry(description.model).task].label == "class":
-        _write(folder / "confusion.png", _confusion(description, test))
+        write_figure(folder / "confusion.png", _confusion(description, test))
         if len(description.shape) == 2 and not description.hears:
-            _write(folder / "examples.png", _examples(description, test, split))
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """A figure that needs no window and no state of matplotlib's."""
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), layout="constrained")
-
-
-def _write(path: Path, figure: "Figure") -> None:
-    with written(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+            write_figure(folder / "examples.png", _examples(description, test, split))
 
 
 def _curves(folder: Path) -> "Figure":
     """Losses on the left, the score that chooses the best on the right; steps below."""
     found = [event for event in events(folder) if event["what"] == "evaluation"]
     steps, watch = [event["step"] for event in found], found[-1]["watch"] if found else ""
-    figure = _figure(10, 4)
-    left, right = figure.subplots(1, 2)
+    drawn = figure(10, 4)
+    left, right = drawn.subplots(1, 2)
     for name, line in (("train_loss", "train"), ("held_out_loss", "held out")):
         if found and found[0][name] is not None:
             left.plot(steps, [event[name] for event in found], label=line)
@@ -58,7 +46,7 @@ def _curves(folder: Path) -> "Figure":
         axes.set(title=title, xlabel="step")
         axes.legend()
         axes.grid(alpha=0.3)
-    return figure
+    return drawn
 
 
 def _confusion(description: Description, test: Evaluation) -> "Figure":
@@ -67,20 +55,20 @@ def _confusion(description: Description, test: Evaluation) -> "Figure":
     matrix = confusion(test.answers, test.truths, len(names))
     shares = [[n / max(sum(row), 1) for n in row] for row in matrix]
     size = min(4 + 0.2 * len(names), 14)
-    figure = _figure(size, size)
-    axes = figure.subplots()
+    drawn = figure(size, size)
+    axes = drawn.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="answer", ylabel="truth", title=f"test {test.scores['accuracy']:.3f}")
     if len(names) <= NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
-    return figure
+    return drawn
 
 
 def _examples(description: Description, test: Evaluation, split: Split) -> "Figure":
     """The first ten of test as they are stored, the answer beside the truth."""
-    figure = _figure(12, 5)
-    places = figure.subplots(2, EXAMPLES // 2).flatten()
+    drawn = figure(12, 5)
+    places = drawn.subplots(2, EXAMPLES // 2).flatten()
     for i, axes in enumerate(places[: len(split)]):
         features = split[i]["features"].numpy()
         image = features if description.audio is None else features.T[::-1]
@@ -89,4 +77,4 @@ def _examples(description: Description, test: Evaluation, split: Split) -> "Figu
         axes.set_title(f"{answer} ({'right' if answer == truth else truth})", fontsize=9)
     for axes in places:
         axes.set_axis_off()
-    return figure
+    return drawn
