@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.characters import Alphabet
 from pipeline.errors import DatasetError, ShardwellError, UsageError
-from pipeline.features import Feature, from_dict
+from pipeline.features import Feature, Pixels, Tokens, Vector, Waveform, from_dict
 from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
 from pipeline.records import ShardInfo
@@ -51,6 +51,28 @@ class Sealed:
     def rows(self, split: str) -> int:
         """The number of examples in a split."""
         return sum(shard.rows for shard in self.splits[split])
+
+
+def target_of(sealed: Sealed) -> str | None:
+    """The class label that a model would learn: the recipe's hint, or the first one."""
+    classes = [name for name, kind in sealed.columns.labels.items() if kind == "class"]
+    hinted = sealed.info["hints"].get("target")
+    return hinted if hinted in classes else next(iter(classes), None)
+
+
+def stored_as(sealed: Sealed) -> str:
+    """What a dataset's features are, in a few words."""
+    feature = sealed.feature
+    if isinstance(feature, Waveform):
+        return f"waveforms at {feature.sample_rate:,} Hz"
+    if isinstance(feature, Pixels):
+        return f"grey images of {feature.height}×{feature.width} pixels"
+    if isinstance(feature, Vector):
+        return f"grey images of {feature.height}×{feature.width} pixels, each as one vector"
+    if isinstance(feature, Tokens):
+        return f"sequences of tokens below {feature.vocabulary}"
+    front_end = sealed.info["features"].get("front_end", "")
+    return f"{sealed.columns.shape[1]} {feature.kind} bins ({front_end} front end)"
 
 
 def seal(

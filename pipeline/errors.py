@@ -16,12 +16,12 @@
     ├── TrainingError           a training that can't go on: the loss is no number any more
     └── DatasetError            a directory that is not a sealed dataset, or a damaged one
 
-Every message is one line: where, expected, got, what to do next. Exceptions take that one string,
-so they survive the trip between processes.
+Every message is one line: where, expected, got, what to do next; where a file has many mistakes,
+one line each. Exceptions take that one string, so they survive the trip between processes.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class ShardwellError(Exception):
@@ -82,6 +82,19 @@ class TrainingError(ShardwellError):
 
 class DatasetError(ShardwellError):
     """A directory that is not a sealed dataset, or a damaged one."""
+
+
+def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> str:
+    """The message of all mistakes of a file or folder at once, the first ``shown`` in words.
+
+    >>> print(to_mend("x.toml", ["name: missing", "size: missing"], shown=1))
+    x.toml: 2 mistakes to mend
+      name: missing
+      … and 1 more
+    """
+    head = f"{where}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)} to mend"
+    more = [f"… and {len(mistakes) - shown} more"] if len(mistakes) > shown else []
+    return "\n  ".join([head, *mistakes[:shown], *more])
 
 
 def unknown_name(what: str, got: str, known: Iterable[str]) -> UnknownNameError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ManifestError, unknown_name
+from pipeline.errors import ManifestError, to_mend, unknown_name
 
 PROMISED = ("train", "validation", "test")
 NOISE = "noise"  # recordings to mix in, whose number no protocol promises
@@ -24,10 +24,11 @@ Param = str | int | float | bool | list[Any]
 
 @dataclass(frozen=True)
 class Source:
-    """One outside file, or one that a recipe's generator makes.
+    """One outside file, one that a recipe's generator makes, or a person's ``own`` data.
 
-    ``bytes`` and ``sha256`` are ``None`` only for generated files whose bytes depend on the version
-    of a tool. ``inflated`` is about how many bytes it inflates to, for estimates alone. ``params``
+    Own data is a folder or file that whoever prepares it names; nothing of it is pinned. ``bytes``
+    and ``sha256`` are ``None`` for it, and for generated files whose bytes depend on the version of
+    a tool. ``inflated`` is about how many bytes it inflates to, for estimates alone. ``params``
     names the protocol parameters that the generator takes.
     """
 
@@ -39,6 +40,7 @@ class Source:
     generated: str | None = None
     params: tuple[str, ...] = ()
     inflated: int | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,7 @@ def load_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path}: not readable as TOML: {error}") from None
     mistakes = list(_mistakes(table))
     if mistakes:
-        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
-        raise ManifestError(f"{path}: {count} to mend\n" + "\n".join(f"  {m}" for m in mistakes))
+        raise ManifestError(to_mend(path, mistakes))
     return _manifest(table)
 
 
@@ -110,6 +111,7 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
             bytes=entry.get("bytes"),
             sha256=entry.get("sha256"),
             inflated=entry.get("inflated"),
+            own=entry.get("own", False),
             urls=tuple(entry.get("urls", ())),
             generated=entry.get("generated"),
             params=tuple(entry.get("params", ())),
@@ -205,6 +207,7 @@ SOURCE_RULES = {
     "urls?": URLS,
     "generated?": TEXT,
     "params?": TEXTS,
+    "own?": (lambda v: v is True, "true"),
 }
 PROTOCOL_RULES = {
     "about": TEXT,
@@ -243,6 +246,8 @@ def _mistakes(table: Mapping[str, Any]) -> Iterator[str]:
     yield from _broken("", table, CORPUS_RULES)
     sources, protocols = table.get("sources"), table.get("protocols")
     for name, entry in sources.items() if isinstance(sources, dict) else ():
+        if "/" in name:
+            yield f"sources.{name}: expected a name without /"
         yield from _source_mistakes(f"sources.{name}.", entry)
     for name, entry in protocols.items() if isinstance(protocols, dict) else ():
         known = sources if isinstance(sources, dict) else {}
@@ -251,7 +256,13 @@ def _mistakes(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _source_mistakes(where: str, entry: Any) -> Iterator[str]:
     yield from _broken(where, entry, SOURCE_RULES)
-    if isinstance(entry, dict) and "generated" not in entry:
+    if not isinstance(entry, dict):
+        return
+    if "own" in entry:
+        for key in ("bytes", "sha256", "urls", "generated", "params"):
+            if key in entry:
+                yield f"{where}{key}: not for a source that is a person's own"
+    elif "generated" not in entry:
         for key in ("bytes", "sha256"):
             if key not in entry:
                 yield f"{where}{key}: missing; every file from outside is pinned"

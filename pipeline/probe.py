@@ -32,14 +32,14 @@ class Expected:
         libraries: name → version, with Python's and shardwell's own.
         trial: the sha256 (hex) of the features of some noise, which tells processors that round in
             another way.
-        sizes: bytes of every file that is read.
+        sizes: bytes of every file that is read; 0 of a folder of them.
         marker: a file that the driver wrote beside the shards.
         url: where the shards go instead, or None.
     """
 
     libraries: Mapping[str, str]
     trial: str
-    sizes: Mapping[Path, int]
+    sizes: Mapping[Path, int | None]
     marker: Path
     url: str | None
 
@@ -54,7 +54,7 @@ def probe_of(job: Job, url: str | None) -> Probe:
     marker.touch()
     plan = () if url else (job.plan,)  # its rows travel with the tasks
     files = (*plan, job.recipe, *job.files.values())
-    sizes = {path: path.stat().st_size for path in files}
+    sizes = {path: _size(path) for path in files}
     return partial(_probe, job, Expected(_libraries(job), _trial(job), sizes, marker, url))
 
 
@@ -120,6 +120,8 @@ def _trial(job: Job) -> str:
 
 def _size(path: Path) -> int | None:
     try:
+        if path.is_dir():
+            return 0
         with path.open("rb") as file:
             file.read(1)
         return path.stat().st_size

@@ -7,7 +7,7 @@ nothing. ``recipe_files`` finds the two files.
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,9 @@ class Corpus:
             RecipeError: the archive has no such member.
         """
         source = self._source(role)
+        name = f"{source.name}/{member}" if source.loose else source.name
         try:
-            return Ref(source.name, *source.members[member])
+            return Ref(name, *source.members[member])
         except KeyError:
             if not source.members:
                 raise RecipeError(
@@ -106,6 +107,14 @@ class Recipe:
             into pieces of so many seconds (None: whole): the split ``noise`` of waveform datasets.
         generators: for generated sources, ``(path, **params)`` writes the file at ``path``.
         hints: what a trainer should default to for this corpus; written into ``dataset.json``.
+        files: for a person's own data, ``(given, found, **params)`` names the files to read: see
+            ``pipeline.fetch.local``. Without it they are all that a folder holds.
+        settle: ``(offline, **params) -> params`` with what may move pinned, as a branch to its
+            commit; they are declared, and part of the fingerprint.
+        fitted: ``(recipe, corpus, **params) -> Recipe`` with the labels and hints that only the
+            data tell.
+        foreign: whether the data are anybody's: recordings may have any rate and width (waveforms
+            are stored as floats), and any split may be absent.
     """
 
     name: str
@@ -119,6 +128,10 @@ class Recipe:
     noise: Callable[[Corpus, float | None], Iterator[Example]] | None = None
     generators: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
+    files: Callable[..., Iterable[str]] | None = None
+    settle: Callable[..., Mapping[str, Any]] | None = None
+    fitted: "Callable[..., Recipe] | None" = None
+    foreign: bool = False
 
     def __post_init__(self) -> None:
         for label, kind in self.labels.items():

@@ -14,6 +14,7 @@ Label = int | float | str | None  # None: no class
 class Ref:
     """Bytes ``[offset, offset + size)`` of one verified source.
 
+    ``source`` is its name; for a folder's file, ``name/path of the file in the folder``.
     ``start`` and ``stop`` (in samples at the source's own rate, ``None`` = to the end) cut an audio
     clip after decoding; other data leaves them alone.
     """

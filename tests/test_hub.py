@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.dataset import NAME, open_sealed
 from pipeline.errors import RemoteError, UsageError
+from pipeline.hub import hub_errors
 from pipeline.prepare import Request, prepare_dataset
-from pipeline.publish.client import hub_errors
 from pipeline.publish.place import Place, is_on_hub, parse_place
 from pipeline.shard import read_shard
 from tests.conftest import real_data

@@ -59,13 +59,16 @@ def test_shipped_manifests_hold(path: Path) -> None:
     assert manifest.name == path.stem
     assert (ROOT / "recipes" / f"{path.stem}.py").is_file()
     for source in manifest.sources.values():
-        assert source.generated or (source.sha256 and source.bytes)
-        assert source.generated or source.urls or manifest.name in NO_ADDRESS
+        made = source.generated or source.own
+        assert made or (source.sha256 and source.bytes)
+        assert made or source.urls or manifest.name in NO_ADDRESS
 
 
 @pytest.mark.parametrize(
     ("change", "mistake"),
     [
+        (('"a.tar"\n', '"a.tar"\nown = true\n'), "sources.a.bytes: not for a source that is a"),
+        (("sources.a]", 'sources."a/b"]'), "sources.a/b: expected a name without /"),
         (('name = "x"', 'name = "X y"'), "name: expected a lower-case name, got 'X y'"),
         (('title = "X"', ""), "title: missing; expected a text"),
         (('licence = "CC0"', "licence = 3"), "licence: expected a text, got 3"),

@@ -23,16 +23,17 @@ from pipeline.dataset import FORMAT, NAME, Sealed, open_sealed, seal
 from pipeline.errors import DatasetError, OutputError, UsageError
 from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Vector, Waveform, to_dict
 from pipeline.files import sha256_of, write_json
+from pipeline.images import as_png
 from pipeline.prepare import Request
 from pipeline.publish.card import card
 from pipeline.publish.export import export
 from pipeline.publish.folder import check_datasets, configs_of
-from pipeline.publish.media import as_audio, as_png, audio_ending, from_audio, from_png
+from pipeline.publish.media import as_audio, audio_ending, from_audio, from_png
 from pipeline.publish.parquet import read_parquet, write_parquet
-from pipeline.publish.rows import content_of, pieces
 from pipeline.publish.text import write_text
 from pipeline.publish.webdataset import write_webdataset
 from pipeline.records import ShardInfo
+from pipeline.rows import content_of, pieces
 from pipeline.shard import Columns, read_shard, write_shard
 from tests.conftest import recipe_module
 
@@ -168,7 +169,7 @@ def test_pieces_change_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         info = shards(sealed)[0]
         whole = own_content(sealed, info)
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.publish.rows.PIECE", 4)
+            patch.setattr("pipeline.rows.PIECE", 4)
             assert own_content(sealed, info) == whole
             path = tmp_path / "pieces.parquet"
             write_parquet(path, sealed, info)

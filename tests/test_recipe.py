@@ -1,6 +1,7 @@
 """The contract of a recipe, kept by every one that ships, and what each corpus must look like."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from pipeline.manifest import SPLITS, load_manifest
 from pipeline.recipe import Corpus, Recipe, load_recipe
 from pipeline.recipe_files import known_recipes, locate
 from pipeline.records import Example
+from tests.clips import recordings
 from tests.conftest import recipe_module
 from tests.miniatures import spoken_digits, tar_of
 
 PLACES = known_recipes()
+OWN = {"splits": "auto", "shares": [3, 1, 1], "seed": 0, "speaker_before": ""}
 DIGITS_SHA = "14fb5cda7e642d56e7d38eeb03ae05c2d2b926518b4446678f9074fbdeaf8848"
 
 
@@ -40,15 +43,38 @@ def corpora(
     sequences = tmp_path / "digits.txt"
     recipe_module("digit_sum").tutorial(sequences)
     digits = spoken_digits(tmp_path / "digits.tar")
+    one_split = {"keep": ["age"], "shares": [1, 0, 0]}
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=sequences), {"lengths": [5, 10]}),
+        "folder": (corpus_of(data=commands_archive), OWN),
         "fsdd": (corpus_of(archive=digits), {"test": 5, "validation": 0}),
+        "hub": (corpus_of(rows=rows_archive(tmp_path)), params_of("hub")),
         "ljspeech": (corpus_of(archive=phrases_archive), {"validation": 2, "test": 4}),
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
         "synthetic_commands": (corpus_of(main=commands_archive), words),
+        "table": (corpus_of(data=table_archive(tmp_path)), params_of("table") | one_split),
     }
+
+
+def params_of(name: str) -> dict[str, object]:
+    return dict(load_manifest(PLACES[name].manifest).protocol(None).params)
+
+
+def rows_archive(folder: Path) -> Path:
+    """What ``hub`` makes of a dataset with three recordings."""
+    clips = [data for _, data in recordings(3)]
+    row = json.dumps({"path": "train.parquet", "labels": {"word": ["class", "a"]}})
+    members = {f"{i:08d}": data for i, data in enumerate(clips)}
+    return tar_of(folder / "hub.tar", {**members, "rows.jsonl": f"{row}\n".encode() * 3})
+
+
+def table_archive(folder: Path) -> Path:
+    """A table and its three recordings."""
+    clips = dict(recordings(3))
+    lines = ["path,label,age", *(f"{name},a,{i}" for i, name in enumerate(clips))]
+    return tar_of(folder / "table.tar", {"x.csv": "\n".join(lines).encode(), **clips})
 
 
 def idx_files(folder: Path, images: int = 12, labels: int = 12) -> dict[str, Path]:
@@ -73,6 +99,8 @@ def test_every_recipe_keeps_the_contract(
 ) -> None:
     recipe = load_recipe(PLACES[name].code)
     corpus, params = corpora[name]
+    if recipe.fitted:
+        recipe = recipe.fitted(recipe, corpus, **params)
     assert recipe.name == name
     assert set(recipe.features) <= set(KINDS)
     found = list(recipe.examples(corpus, **params))

@@ -33,6 +33,11 @@ def run(installed: Path, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+def test_the_wheel_holds_the_page_of_the_report(installed: Path) -> None:
+    held = {path.name for path in (installed / "pipeline" / "report").iterdir()}
+    assert {"page.html", "page.css", "page.js"} <= held
+
+
 def test_the_wheel_holds_recipes_and_manifests(installed: Path) -> None:
     for name in ("recipes", "manifests"):
         assert {p.name for p in (ROOT / name).iterdir() if p.is_file()} == {

@@ -6,7 +6,8 @@ and a size in that file, so no path inside an archive can escape, and any number
 at once.
 """
 
+from pipeline.archive.members import Members
 from pipeline.archive.opening import Opened, open_source, plain_path
 from pipeline.archive.reading import Reader
 
-__all__ = ["Opened", "Reader", "open_source", "plain_path"]
+__all__ = ["Members", "Opened", "Reader", "open_source", "plain_path"]

@@ -23,13 +23,15 @@ FLUSH_EVERY = 64 << 20
 class Opened:
     """A source ready to be read in place: its plain file, and its members if it is a tar.
 
-    ``members`` maps a member's name (without a leading ``./``) to (offset, size) in ``path``.
+    ``members`` maps a member's name (without a leading ``./``) to (offset, size) in ``path``. The
+    members of a folder, ``loose``, are files in ``path``, each to be read from its own beginning.
     """
 
     name: str
     path: Path
     size: int
     members: Mapping[str, tuple[int, int]]
+    loose: bool = False
 
 
 def open_source(

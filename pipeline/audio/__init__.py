@@ -6,8 +6,10 @@ soundfile (libsndfile: FLAC, OGG, Opus, MP3, AIFF, companded WAV).
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ __all__ = [
     "decode",
     "fix_length",
     "load_audio",
+    "measure",
     "mono",
     "resample",
     "wav_duration",
@@ -108,20 +111,40 @@ def decode(data: memoryview | bytes) -> Decoded:
     return decoded
 
 
-def _by_libsndfile(data: memoryview | bytes) -> Decoded:
-    """Everything but plain WAV."""
+def measure(data: memoryview | bytes) -> tuple[int, int]:
+    """(rate in Hz, samples per channel) of an audio file, by its header where that tells.
+
+    Raises:
+        ClipError: with the decoder's reason.
+    """
+    wav = parse(memoryview(data))
+    if wav:
+        return wav.rate, len(wav.body) // (wav.bits // 8 * wav.channels)
+    with _opened(data) as file:
+        return file.samplerate, file.frames
+
+
+@contextmanager
+def _opened(data: memoryview | bytes) -> Iterator[Any]:
+    """An open ``soundfile.SoundFile``; what goes wrong with it is a ClipError."""
     import soundfile
 
     try:
         with soundfile.SoundFile(_Bytes(data)) as file:
             if file.frames > len(data) * SAMPLES_PER_BYTE:
                 raise ClipError(f"its header claims {file.frames:,} samples in {len(data)} bytes")
-            samples: Floats = file.read(dtype="float32", always_2d=True)
-            return Decoded(samples, file.samplerate, max(file.frames - len(samples), 0))
+            yield file
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         begin = bytes(data[:4])
         raise ClipError(f"not readable as audio ({reason}; begins with {begin!r})") from None
+
+
+def _by_libsndfile(data: memoryview | bytes) -> Decoded:
+    """Everything but plain WAV."""
+    with _opened(data) as file:
+        samples: Floats = file.read(dtype="float32", always_2d=True)
+        return Decoded(samples, file.samplerate, max(file.frames - len(samples), 0))
 
 
 class _Bytes(io.BytesIO):

@@ -22,6 +22,7 @@ from pipeline.cli import (
     predict,
     prepare,
     publish,
+    report,
     show,
     train,
     verify,
@@ -41,6 +42,7 @@ COMMANDS = (
     publish.add_publish,
     publish.add_pull,
     export.add,
+    report.add,
     cache.add,
     doctor.add,
 )

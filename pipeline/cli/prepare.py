@@ -23,6 +23,9 @@ def add(commands: Any) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a .py file")
     what.add_argument(
+        "data", metavar="DATA", nargs="?", help="your own folder or table, for a recipe of such"
+    )
+    what.add_argument(
         "--protocol",
         metavar="P",
         help="which way to use the corpus (default: the first; shardwell info lists them)",
@@ -67,7 +70,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a source's file that you have already; it is checked all the same (repeatable)",
+        help="a source's file that you have already; it is checked all the same; or your own data "
+        "(repeatable)",
     )
     where.add_argument("--offline", action="store_true", help="never use the network")
     how = parser.add_argument_group("how")
@@ -138,9 +142,10 @@ def _request(args: argparse.Namespace) -> "Request":
         name, equals, file = item.partition("=")
         if not equals or not file:
             raise UsageError(f"--source {item}: expected NAME=FILE")
-        sources[name] = Path(file)
+        sources[name] = Path(file).expanduser()
     return Request(
         recipe=args.recipe,
+        data=args.data,
         protocol=args.protocol,
         features=args.features,
         audio=args.audio,

@@ -4,9 +4,12 @@ import argparse
 import dataclasses
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import text
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Source
 
 
 def add_list(commands: Any) -> None:
@@ -89,7 +92,7 @@ def run_info(args: argparse.Namespace) -> int:
     print(f"cite      {manifest.citation}")
     print("sources")
     for source in manifest.sources.values():
-        origin = "made here" if source.generated else text.size(source.bytes)
+        origin = _origin(source)
         print(f"  {source.name:<13} {source.file}  {origin}")
         if source.sha256:
             print(f"  {'':<13} sha256 {source.sha256}")
@@ -102,6 +105,12 @@ def run_info(args: argparse.Namespace) -> int:
         if protocol.params:
             print(f"  {'':<13} --params {','.join(_param(*p) for p in protocol.params.items())}")
     return 0
+
+
+def _origin(source: "Source") -> str:
+    if source.own:
+        return "your own: name it behind the recipe, or with --source"
+    return "made here" if source.generated else text.size(source.bytes)
 
 
 def _param(name: str, value: Any) -> str:

@@ -10,11 +10,13 @@ run. Layout of the cache:
     downloads/<16 hex of sha256>-<file>.bad        a wrong file, for a person to look at
     generated/<16 hex of parameters>-<file>        files that recipes make
     verified/<16 hex of path>.json                 what was hashed when
+    verified/<16 hex of path>.arrow                the same of the files of a person's own folder
 
 Beside a file lies its lock, ``.<file>.lock``: two processes share one download.
 """
 
 from pipeline.fetch.bars import byte_bar, quiet
+from pipeline.fetch.local import own
 from pipeline.fetch.sources import at_hand, fetch, generate, generated_path, still_missing
 from pipeline.fetch.verified import Verified, check
 
@@ -26,6 +28,7 @@ __all__ = [
     "fetch",
     "generate",
     "generated_path",
+    "own",
     "quiet",
     "still_missing",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.archive import Members
 from pipeline.errors import SourceError
 from pipeline.fetch.bars import byte_bar
 from pipeline.files import alone, sha256_of, write_json
@@ -21,12 +22,14 @@ class Verified:
     """A file at hand whose sha256 (hex) is known.
 
     ``prove`` raises SourceError unless the file has it. It is to be called before anything that was
-    made of the file is kept; for most files it was done already.
+    made of the file is kept; for most files it was done already. Where ``path`` is a folder,
+    ``members`` says which of its files are meant, and ``sha256`` is made of theirs.
     """
 
     path: Path
     sha256: str
     prove: Callable[[], object] = lambda: None
+    members: Members | None = None
 
 
 def made_once(

@@ -37,15 +37,15 @@ def open_dataset(
         RemoteError: the store at the URL can't be read.
         UnknownNameError: there is no such label.
     """
-    folder = _local(where, Path(cache) if cache else None)
+    folder = local(where, Path(cache) if cache else None)
     sealed = open_sealed(folder)
     if is_url(where):  # shards of the copy are mapped when they are needed, so it must stay
         hold_for(sealed, folder)
     return Dataset(sealed, normalize, key, labels)
 
 
-def _local(where: str | Path, cache: Path | None) -> Path:
-    """The dataset's folder, or that of a verified copy."""
+def local(where: str | Path, cache: Path | None = None) -> Path:
+    """The folder of a dataset, or that of a verified copy of the one at a URL."""
     if is_url(where):
         return bring_from_hub(where, cache) if is_on_hub(where) else bring(where, cache)
     return Path(where)

@@ -28,7 +28,7 @@ def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
     """Raise BuildError unless every split has the number of examples that was promised.
 
     A split that no promise names is told, too: its promise may have been lost; and one without any
-    example, whose number nobody has pinned: its rule leaves it empty.
+    example, whose number nobody has pinned: its rule leaves it empty. Anybody's data may lack any.
     """
     for split in rows.keys() - resolved.promised.keys() - {NOISE}:
         raise BuildError(
@@ -38,7 +38,8 @@ def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
         )
     for split, promised in resolved.promised.items():
         found = rows.get(split, 0)
-        if promised is None and not found and resolved.protocol.splits[split] != 0:
+        missing = promised is None and not found and resolved.protocol.splits[split] != 0
+        if missing and not resolved.recipe.foreign:
             params = ", ".join(f"{k}={v}" for k, v in resolved.params.items()) or "no parameters"
             raise BuildError(
                 f"{resolved.recipe.name} {resolved.protocol.name}: {split} is left without any "

@@ -13,9 +13,17 @@ from pipeline.fetch import Verified, at_hand, still_missing
 from pipeline.manifest import Source
 from pipeline.plan import shard_count
 from pipeline.prepare.checks import disk_errors_in_one_line
+from pipeline.prepare.files import (
+    fitted,
+    generated_at_hand,
+    hashes_of,
+    open_all,
+    own_files,
+    settled,
+)
 from pipeline.prepare.output import Prepared, find, output_of
 from pipeline.prepare.request import Request, Resolved, resolve
-from pipeline.prepare.run import generated_at_hand, hashes_of, make_plan, open_all
+from pipeline.prepare.run import make_plan
 
 
 @dataclass(frozen=True)
@@ -56,19 +64,21 @@ def estimate(request: Request) -> Estimate:
 
     Exact for sources whose plain bytes are at hand; else from what the manifest tells.
     """
-    resolved = resolve(request)
+    resolved = settled(resolve(request))
     with disk_errors_in_one_line():
         files = {role: _at_hand(resolved, source) for role, source in resolved.sources.items()}
         here = {role: file for role, file in files.items() if file is not None}
         found = _found(resolved, here)
         if found:
             return Estimate(found.rows, None, 0, 0, 0, 0, exact=True, found=found)
-        if len(here) == len(files) and all(_plain(f, resolved).exists() for f in here.values()):
+        if len(here) == len(files) and all(_is_plain(f, resolved) for f in here.values()):
             return _from_plan(resolved, here)
         return _from_manifest(resolved, files)
 
 
 def _at_hand(resolved: Resolved, source: Source) -> Verified | None:
+    if source.own:
+        return own_files(resolved, source)
     if source.generated:
         return generated_at_hand(resolved, source)
     request = resolved.request
@@ -83,13 +93,16 @@ def _found(resolved: Resolved, here: Mapping[str, Verified]) -> Prepared | None:
     return find(resolved, declaration, output_of(resolved, declaration))
 
 
-def _plain(file: Verified, resolved: Resolved) -> Path:
-    return plain_path(file.path, file.sha256, resolved.cache)
+def _is_plain(file: Verified, resolved: Resolved) -> bool:
+    if file.members is not None:
+        return True
+    return plain_path(file.path, file.sha256, resolved.cache).exists()
 
 
 def _from_plan(resolved: Resolved, files: Mapping[str, Verified]) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(resolved, open_all(resolved, files), Path(folder) / "plan.arrow")
+        opened = open_all(resolved, files)
+        plan = make_plan(fitted(resolved, opened), opened, Path(folder) / "plan.arrow")
     hours = plan.seconds / 3600 if resolved.audio else None
     return Estimate(plan.rows, hours, len(plan.tasks), 0, 0, plan.nbytes, exact=True)
 

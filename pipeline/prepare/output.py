@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +179,14 @@ def unseal(output: Output) -> None:
         remove(f"{output.url}/{NAME}")
     else:
         (output.folder / NAME).unlink(missing_ok=True)
+
+
+def forget(output: Output, shards: Iterable[str]) -> None:
+    """Remove the sidecars of shards, so that the next run builds them again."""
+    for shard in shards:
+        (output.folder / f"{shard}.json").unlink(missing_ok=True)
+        if output.url:
+            remove(f"{output.url}/{shard}.json")
 
 
 def seal_output(output: Output, info: Mapping[str, Any]) -> None:

@@ -10,7 +10,16 @@ from pipeline.audio import Audio
 from pipeline.dataset import FORMAT
 from pipeline.engines import ENGINES, WITH_ADDRESS
 from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
-from pipeline.features import Feature, Waveform, canonical, parse, parse_options, to_dict
+from pipeline.features import (
+    Feature,
+    Pixels,
+    Tokens,
+    Waveform,
+    canonical,
+    parse,
+    parse_options,
+    to_dict,
+)
 from pipeline.files import CACHE
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
@@ -34,7 +43,8 @@ class Request:
             with ``+``.
         manifest: another manifest (a mirror, a subset).
         out: a folder, or any URL that fsspec knows, as ``s3://bucket/prefix`` (a ``str``).
-        sources: source name → a file already at hand.
+        data: a person's own folder or file, for a recipe that takes such.
+        sources: source name → a file already at hand; or own data, where there are several.
         workers: processes of the engine; ``None`` takes one per core.
         address: the scheduler of a running Dask cluster, as ``tcp://host:8786``.
         max_bad: so many bad clips are left out and listed; one more ends the build.
@@ -48,6 +58,7 @@ class Request:
     out: str | Path = "data"
     cache: str | Path = CACHE
     manifest: str | Path | None = None
+    data: str | Path | None = None
     sources: Mapping[str, str | Path] = field(default_factory=dict)
     engine: str = "local"
     workers: int | None = None
@@ -83,13 +94,27 @@ class Resolved:
 
     @property
     def recorded_rate(self) -> int | None:
-        """The recordings' rate in Hz."""
+        """The recordings' rate in Hz; None where any may come."""
         return _recorded_rate(self.recipe)
 
     def given(self, source: Source) -> Path | None:
         """The file at hand that the request names for a source."""
         path = self.request.sources.get(source.name)
-        return None if path is None else Path(path)
+        return None if path is None else Path(path).expanduser()
+
+    def own(self, source: Source) -> Path:
+        """The folder or file that the request names for a source that is a person's own.
+
+        Raises:
+            UsageError: it names none.
+        """
+        path = self.request.sources.get(source.name, self.request.data)
+        if path is None:
+            raise UsageError(
+                f"{self.recipe.name} prepares your own data: name it, as in "
+                f"shardwell prepare {self.request.recipe} PATH"
+            )
+        return Path(path).expanduser()
 
     @property
     def with_noise(self) -> bool:
@@ -154,11 +179,19 @@ def resolve(request: Request) -> Resolved:
                 f"{', '.join(sorted(set(protocol.sources.values())))}; "
                 f"choose another of {', '.join(manifest.protocols)} with --protocol"
             )
+    own = [name for name in protocol.sources.values() if manifest.sources[name].own]
+    if request.data is not None and len(own) != 1:
+        raise UsageError(
+            f"{request.data}: {manifest.name} takes {len(own) or 'no'} data of your own"
+            + (f", name each: --source {own[0]}=PATH" if own else "")
+        )
     params = dict(protocol.params) | _params(request.params, protocol)
     _check_params(recipe, params)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
+    if isinstance(feature, Pixels | Tokens):
+        audio = None  # whatever else the recipe's data may be
     labels = dict(recipe.labels)
     columns = Columns(labels, feature.dtype, feature.shape(audio.n_samples if audio else None))
     return Resolved(
@@ -212,6 +245,8 @@ def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
 
 
 def _recorded_rate(recipe: Recipe) -> int | None:
+    if recipe.foreign:
+        return None
     return recipe.recorded or (recipe.audio.sample_rate if recipe.audio else None)
 
 
@@ -258,19 +293,3 @@ def _like(own: Param, text: str) -> Param:
         kind = type(own[0]) if own else str
         return [kind(part) for part in text.split("+") if part]
     return type(own)(text)
-
-
-def source_key(resolved: Resolved, source: Source) -> dict[str, Any]:
-    """Everything that decides a generated source's bytes."""
-    missing = [name for name in source.params if name not in resolved.params]
-    if missing:
-        raise RecipeError(
-            f"source {source.name}: its generator takes {', '.join(missing)}, "
-            f"which protocol {resolved.protocol.name} doesn't set"
-        )
-    return {
-        "recipe": resolved.recipe.name,
-        "version": resolved.recipe.version,
-        "generator": source.generated,
-        "params": {name: resolved.params[name] for name in source.params},
-    }

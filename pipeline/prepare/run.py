@@ -2,7 +2,7 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -11,22 +11,30 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.archive import Opened, open_source
+from pipeline.archive import Opened
 from pipeline.build import Job, build
 from pipeline.cores import usable_cores
 from pipeline.dataset import seal
 from pipeline.engines import ENGINES, WITH_ADDRESS, WORKER_NEVER_BEGAN
-from pipeline.errors import RecipeError, ShardwellError, UsageError, unknown_name
-from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
+from pipeline.errors import ShardwellError, SourceError, UsageError
+from pipeline.fetch import Verified, quiet
 from pipeline.files import flush
 from pipeline.holding import holding
-from pipeline.manifest import Source
 from pipeline.plan import Plan, read_rows, write_plan
 from pipeline.prepare.checks import (
     check_bad_clips,
     check_promises,
     check_space,
     disk_errors_in_one_line,
+)
+from pipeline.prepare.files import (
+    fitted,
+    hashes_of,
+    in_one_line,
+    open_all,
+    outside_files,
+    settled,
+    unpinned_files,
 )
 from pipeline.prepare.output import (
     PLAN_NAME,
@@ -35,16 +43,16 @@ from pipeline.prepare.output import (
     check_output,
     explain,
     find,
+    forget,
     one_at_a_time,
     output_of,
     prepared,
     seal_output,
     unseal,
 )
-from pipeline.prepare.request import Request, Resolved, resolve, source_key
+from pipeline.prepare.request import Request, Resolved, resolve
 from pipeline.probe import probe_of
 from pipeline.recipe import Corpus
-from pipeline.records import Example
 from pipeline.ship import ship
 
 PRELOAD = ("pipeline.build",)
@@ -57,9 +65,9 @@ def prepare_dataset(request: Request) -> Prepared:
         ShardwellError: see ``pipeline/errors.py``; what was finished before stays for the next run.
     """
     _check_process()
-    resolved = resolve(request)
+    resolved = settled(resolve(request))
     with disk_errors_in_one_line():
-        files = generated_files(resolved)
+        files = unpinned_files(resolved)
         declaration = resolved.declaration(hashes_of(resolved, files))
         output = output_of(resolved, declaration)
         found = find(resolved, declaration, output)
@@ -72,7 +80,7 @@ def prepare_dataset(request: Request) -> Prepared:
             if found:
                 return found
             unseal(output)  # its shards are damaged: build them again
-            files |= _outside_files(resolved, skip=files)
+            files |= outside_files(resolved, skip=files)
             return _build(resolved, declaration, output, files)
 
 
@@ -83,56 +91,6 @@ def _check_process() -> None:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(WORKER_NEVER_BEGAN)
-
-
-def generated_files(resolved: Resolved) -> dict[str, Verified]:
-    """Role → file, for the sources that the recipe makes itself."""
-    return {
-        role: _generated_file(resolved, source)
-        for role, source in resolved.sources.items()
-        if source.generated
-    }
-
-
-def _generated_file(resolved: Resolved, source: Source) -> Verified:
-    generators, name = resolved.recipe.generators, str(source.generated)
-    if name not in generators:
-        raise unknown_name("generator", name, generators)
-    key = source_key(resolved, source)
-    make = partial(generators[name], **key["params"])
-    return generate(source, resolved.cache, key, make, resolved.request.progress)
-
-
-def hashes_of(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, str]:
-    """Role → sha256 (hex), of the generated files at hand and as the manifest pins the others."""
-    return {
-        role: files[role].sha256 if role in files else str(source.sha256)
-        for role, source in resolved.sources.items()
-    }
-
-
-def generated_at_hand(resolved: Resolved, source: Source) -> Verified | None:
-    """The file of a generated source if it was made before; nothing is made."""
-    path = generated_path(source, resolved.cache, source_key(resolved, source))
-    if not path.is_file():
-        return None
-    return check(source, path, resolved.cache, resolved.request.progress)
-
-
-def _outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str, Verified]:
-    """Role → verified file, for the sources from outside."""
-    request = resolved.request
-    return {
-        role: fetch(
-            source,
-            resolved.cache,
-            resolved.given(source),
-            request.offline,
-            request.progress,
-        )
-        for role, source in resolved.sources.items()
-        if role not in skip
-    }
 
 
 def _build(
@@ -153,6 +111,7 @@ def _build(
         for role, file in files.items():  # held one by one: the next may take minutes to inflate
             opened |= open_all(resolved, {role: file})
             reading.enter_context(holding(opened[role].path))
+        resolved = fitted(resolved, opened)
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -180,7 +139,19 @@ def _build(
             results = run(partial(ship, output.url, job), work, probe)
         bar = _bar(results, len(plan.tasks), request.progress)
         sidecars = {sidecar["shard"]: sidecar for sidecar in bar}
+    _prove_own(files, output, sidecars)
     return _seal(resolved, declaration, output, plan, [sidecars[t.shard] for t in plan.tasks])
+
+
+def _prove_own(files: Mapping[str, Verified], output: Output, shards: Iterable[str]) -> None:
+    """Raise SourceError if a person's own file was changed meanwhile; then no shard is kept."""
+    try:
+        for file in files.values():
+            if file.members is not None:
+                file.prove()
+    except SourceError:
+        forget(output, shards)
+        raise
 
 
 def _flushed(folder: Path, sidecars: Iterable[Any]) -> Iterator[Any]:
@@ -195,23 +166,6 @@ def _flushed(folder: Path, sidecars: Iterable[Any]) -> Iterator[Any]:
         flushed.result()
 
 
-def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Opened]:
-    """Role → source readable in place, inflated where needed."""
-    opened = {}
-    for role, file in files.items():
-        name = resolved.sources[role].name
-        total = file.path.stat().st_size
-        with (
-            byte_bar(f"opening {file.path.name}", total, resolved.request.progress) as bar,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            proof = pool.submit(file.prove)
-            opened[role] = open_source(
-                name, file.path, file.sha256, resolved.cache, bar.update, proof.result
-            )
-    return opened
-
-
 def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> Plan:
     """Write the plan and hold it against the protocol's promises.
 
@@ -220,25 +174,15 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
     """
     recipe = resolved.recipe
     corpus, audio = Corpus(opened), resolved.audio
-    examples = _examples(recipe.name, partial(recipe.examples, corpus, **resolved.params))
+    found = partial(recipe.examples, corpus, **resolved.params)
+    examples = in_one_line(recipe.name, "examples", found)
     if recipe.noise and resolved.with_noise:
         cut = partial(recipe.noise, corpus, audio.duration if audio else None)
-        examples = chain(examples, _examples(recipe.name, cut))
+        examples = chain(examples, in_one_line(recipe.name, "noise", cut))
     rate = resolved.recorded_rate
     plan = write_plan(path, examples, recipe.labels, resolved.feature, audio, rate)
     check_promises(resolved, plan.rows)
     return plan
-
-
-def _examples(recipe: str, found: Callable[[], Iterator[Example]]) -> Iterator[Example]:
-    """Examples of a recipe; what its code may raise becomes one line."""
-    try:
-        yield from found()
-    except ShardwellError:
-        raise
-    except Exception as error:  # whatever a stranger's recipe may raise
-        what = f"{type(error).__name__}: {error}"
-        raise RecipeError(f"recipe {recipe}: examples failed: {what}") from error
 
 
 def _seal(

@@ -1,15 +1,16 @@
 """README.md: the page that explains a published dataset, written from its ``dataset.json``."""
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
-from pipeline.dataset import Sealed
-from pipeline.features import Pixels, Tokens, Vector, Waveform
+from pipeline.dataset import Sealed, stored_as, target_of
+from pipeline.features import Pixels, Tokens, Vector
 from pipeline.publish.config import ENDINGS, Config
 from pipeline.publish.features import column_of, hf_features
 from pipeline.publish.snippets import snippets
 from pipeline.publish.summary import Summary, summary
-from pipeline.publish.webdataset import tar_features, target_of
+from pipeline.publish.webdataset import tar_features
 
 SIZES = (
     (1_000, "n<1K"),
@@ -117,26 +118,12 @@ def _info(config: Config, form: str) -> dict[str, Any]:
 def _about(configs: Sequence[Config]) -> str:
     corpus = configs[0].sealed.info["corpus"]
     rows = sum(info.rows for info in configs[0].shards)
-    what = " and ".join(_what(config.sealed) for config in configs)
+    what = " and ".join(stored_as(config.sealed) for config in configs)
     title = corpus.get("title", configs[0].sealed.info["recipe"]["name"])
     return (
         f"# {title}\n\n{rows:,} examples as {what}, prepared by shardwell from verified sources. "
         "Below: how to load it, what it holds, how it was made.\n"
     )
-
-
-def _what(sealed: Sealed) -> str:
-    feature = sealed.feature
-    if isinstance(feature, Waveform):
-        return f"waveforms at {feature.sample_rate:,} Hz"
-    if isinstance(feature, Pixels):
-        return f"grey images of {feature.height}×{feature.width} pixels"
-    if isinstance(feature, Vector):
-        return f"grey images of {feature.height}×{feature.width} pixels, each as one vector"
-    if isinstance(feature, Tokens):
-        return f"sequences of tokens below {feature.vocabulary}"
-    front_end = sealed.info["features"].get("front_end", "")
-    return f"{sealed.columns.shape[1]} {feature.kind} bins ({front_end} front end)"
 
 
 def _config(config: Config, several: bool) -> list[str]:
@@ -247,9 +234,11 @@ def _values(values: Any) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; bars in cells are told from those between them."""
+    """A Markdown table; neither bars nor HTML in cells, class names say, are taken for more."""
     lines = [head, ["---"] * len(head), *rows]
-    cells = (
-        " | ".join(" ".join(str(c).replace("|", "\\|").split()) for c in line) for line in lines
-    )
+    cells = (" | ".join(_cell(c) for c in line) for line in lines)
     return "".join(f"| {line} |\n" for line in cells)
+
+
+def _cell(text: str) -> str:
+    return " ".join(escape(str(text), quote=False).replace("|", "\\|").split())

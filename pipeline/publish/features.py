@@ -21,8 +21,9 @@ from pipeline.columns import lists, numbers, strings, view
 from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
 from pipeline.features import Pixels, Tokens, Vector, Waveform
-from pipeline.publish.media import as_audio, as_png, audio_ending, from_audio, from_png
-from pipeline.publish.rows import Array, Rows
+from pipeline.images import as_png
+from pipeline.publish.media import as_audio, audio_ending, from_audio, from_png
+from pipeline.rows import Array, Rows
 from pipeline.shard import LABEL_ARROW_TYPES
 
 FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -23,9 +23,9 @@ from pipeline.publish.config import Config, data_file
 from pipeline.publish.features import check_names, hf_features
 from pipeline.publish.parquet import write_parquet
 from pipeline.publish.pictures import picture
-from pipeline.publish.rows import content_of, pieces
 from pipeline.publish.webdataset import write_webdataset
 from pipeline.records import ShardInfo
+from pipeline.rows import content_of, pieces
 from pipeline.shard import read_shard
 
 WRITERS = {"parquet": write_parquet, "webdataset": write_webdataset}

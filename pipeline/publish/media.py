@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -62,20 +61,6 @@ def from_audio(data: bytes, rate: int, dtype: str, samples: int) -> Array:
     if len(found) != samples:
         raise DatasetError(f"expected {samples} samples of FLAC, got {len(found)}")
     return found
-
-
-def as_png(image: Array) -> bytes:
-    """(height, width) uint8 grey, or (height, width, 3) uint8 colours, as a PNG's bytes."""
-    height, width = image.shape[:2]
-    colour = 2 if image.ndim == 3 else 0
-    lines = np.zeros((height, 1 + image[0].size), np.uint8)  # each begins with its filter: none
-    lines[:, 1:] = image.reshape(height, -1)
-    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
 
 
 def from_png(data: bytes, height: int, width: int) -> Array:

@@ -15,8 +15,8 @@ from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
 from pipeline.files import written
 from pipeline.publish.features import column_of, decode, encode, hf_features, stored_types
-from pipeline.publish.rows import Rows, pieces
 from pipeline.records import ShardInfo
+from pipeline.rows import Rows, pieces
 from pipeline.shard import read_shard
 
 SPECTRA = "features.list.element.list.element"

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.dataset import target_of
 from pipeline.features import Pixels, Tokens, Vector, Waveform
+from pipeline.images import COLOURS, as_png, coloured
 from pipeline.publish.config import Config
-from pipeline.publish.media import as_png
-from pipeline.publish.rows import Array
-from pipeline.publish.webdataset import target_of
+from pipeline.rows import Array
 from pipeline.shard import Shard, read_shard
 
 EXAMPLES, ACROSS, GAP = 8, 4, 6
 WIDTH, HEIGHT = 240, 120
-# Five points of the colours that matplotlib calls viridis.
-COLOURS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 
 
 def picture(config: Config) -> bytes | None:
@@ -38,7 +36,7 @@ def picture(config: Config) -> bytes | None:
         mean, std = (sealed.info["statistics"][name] for name in ("mean", "std"))
         if mean is not None:  # else the first coefficient of an MFCC outshines all others
             examples = [(e - np.array(mean)) / np.maximum(std, 1e-9) for e in examples]
-        tiles = [_coloured(_fitted(example.T[::-1])) for example in examples]
+        tiles = [coloured(_fitted(example.T[::-1])) for example in examples]
     return as_png(_mosaic(tiles)) if tiles else None
 
 
@@ -60,15 +58,6 @@ def _fitted(image: Array) -> Array:
     rows = np.arange(HEIGHT) * height // HEIGHT
     fitted: Array = image[rows][:, np.arange(wide) * width // wide]
     return fitted
-
-
-def _coloured(values: Array) -> Array:
-    held = np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0)
-    low, high = np.percentile(held, [2, 98])
-    place = np.clip((held - low) / max(high - low, 1e-9), 0, 1) * (len(COLOURS) - 1)
-    points = np.arange(len(COLOURS))
-    channels = [np.interp(place, points, COLOURS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=2).astype(np.uint8)
 
 
 def _wave(samples: Array) -> Array:

@@ -15,9 +15,9 @@ from pipeline.publish.config import Config
 from pipeline.publish.features import decode, hf_features, stored_types
 from pipeline.publish.folder import Tick
 from pipeline.publish.parquet import storage
-from pipeline.publish.rows import Content
 from pipeline.publish.webdataset import tar_features
 from pipeline.records import ShardInfo
+from pipeline.rows import Content
 from pipeline.shard import read_shard
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dataset import NAME, Sealed, open_sealed
 from pipeline.errors import DatasetError, ShardwellError
 from pipeline.files import CACHE, alone, sha256_of, write_json
-from pipeline.publish.client import client, hub_errors
+from pipeline.hub import client, hub_errors
 from pipeline.publish.config import data_file
 from pipeline.publish.folder import Tick
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.place import parse_place
 from pipeline.publish.published import KIND, Published, check, check_size, published
-from pipeline.publish.rows import content_of, pieces
 from pipeline.records import ShardInfo
+from pipeline.rows import content_of, pieces
 from pipeline.shard import read_shard, write_shard
 
 if TYPE_CHECKING:

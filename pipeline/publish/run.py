@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.files import CACHE, alone
-from pipeline.publish.client import client
+from pipeline.hub import client
 from pipeline.publish.config import Config
 from pipeline.publish.folder import (
     Tick,

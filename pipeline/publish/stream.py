@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import unknown_name
-from pipeline.publish.client import client, hub_errors
+from pipeline.hub import client, hub_errors
 from pipeline.publish.config import data_file
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.place import parse_place
 from pipeline.publish.published import check, published
-from pipeline.publish.rows import Content, Rows
+from pipeline.rows import Content, Rows
 
 
 def stream(where: str, split: str, endpoint: str | None = None) -> Iterator[dict[str, Any]]:

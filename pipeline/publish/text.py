@@ -6,12 +6,11 @@
 import re
 from pathlib import Path
 
-from pipeline.dataset import Sealed
+from pipeline.dataset import Sealed, target_of
 from pipeline.errors import UsageError
 from pipeline.features import Tokens
 from pipeline.files import written
-from pipeline.publish.rows import pieces
-from pipeline.publish.webdataset import target_of
+from pipeline.rows import pieces
 from pipeline.shard import read_shard
 
 NAMES = {"validation": "eval"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME
 from pipeline.errors import OutputError, RemoteError, UsageError
-from pipeline.publish.client import check_writer, hub_errors, status_of
+from pipeline.hub import check_writer, hub_errors, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import Sealed
+from pipeline.dataset import Sealed, target_of
 from pipeline.features import Pixels, Waveform
 from pipeline.files import written
+from pipeline.images import as_png
 from pipeline.publish.features import label_value
-from pipeline.publish.media import as_audio, as_png
-from pipeline.publish.rows import Array, Rows, pieces
+from pipeline.publish.media import as_audio
 from pipeline.records import ShardInfo
+from pipeline.rows import Array, Rows, pieces
 from pipeline.shard import read_shard
 
 
@@ -43,13 +44,6 @@ def write_webdataset(path: Path, sealed: Sealed, info: ShardInfo) -> None:
                     member.size, member.mode = len(data), 0o644
                     tar.addfile(member, io.BytesIO(data))
                 number += 1
-
-
-def target_of(sealed: Sealed) -> str | None:
-    """The class label that a model would learn: the recipe's hint, or the first one."""
-    classes = [name for name, kind in sealed.columns.labels.items() if kind == "class"]
-    hinted = sealed.info["hints"].get("target")
-    return hinted if hinted in classes else next(iter(classes), None)
 
 
 def ending_of(sealed: Sealed) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.figures import figure, write_figure
 from pipeline.files import write_json
 from pipeline.loader import Dataset, open_dataset
 from pipeline.train.memory import Outcome, Setup, remember
-from pipeline.train.pictures import figure_of, write_png
 
 PUBLISHED = {"srn": Setup("srn", hidden=32, lr=0.001, batch_size=8, epochs=500)}
 OWN = {
@@ -75,8 +75,8 @@ def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
     """One panel for each model and length: the loss on train and on validation over epochs."""
     names = list(dict.fromkeys(outcome.name for outcome in outcomes))
     lengths = sorted({outcome.length for outcome in outcomes})
-    figure = figure_of(2.6 * len(lengths) + 1, 2.2 * len(names) + 0.6)
-    panels = figure.subplots(len(names), len(lengths), squeeze=False, sharey=True)
+    drawn = figure(2.6 * len(lengths) + 1, 2.2 * len(names) + 0.6)
+    panels = drawn.subplots(len(names), len(lengths), squeeze=False, sharey=True)
     for outcome in outcomes:
         panel = panels[names.index(outcome.name), lengths.index(outcome.length)]
         epochs = range(1, len(outcome.train_losses) + 1)
@@ -86,15 +86,15 @@ def plot_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
         panel.set_title(f"{outcome.name}, length {outcome.length}", fontsize=9)
         panel.set_ylim(0, 4)
     panels[0, 0].legend(fontsize=8)
-    figure.supxlabel("epoch")
-    figure.supylabel("cross-entropy")
-    write_png(path, figure)
+    drawn.supxlabel("epoch")
+    drawn.supylabel("cross-entropy")
+    write_figure(path, drawn)
 
 
 def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Every model's accuracy on validation (dashed) and test over the length of the sequences."""
-    figure = figure_of(7, 5)
-    panel = figure.subplots()
+    drawn = figure(7, 5)
+    panel = drawn.subplots()
     for i, name in enumerate(dict.fromkeys(outcome.name for outcome in outcomes)):
         own = sorted((o for o in outcomes if o.name == name), key=lambda o: o.length)
         lengths, color = [o.length for o in own], f"C{i}"
@@ -106,5 +106,5 @@ def plot_accuracies(path: Path, outcomes: Sequence[Outcome]) -> None:
     panel.set_xlabel("length of the sequences")
     panel.set_ylabel("accuracy")
     panel.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", fontsize=8, ncols=4)  # curves may be anywhere
-    write_png(path, figure)
+    drawn.legend(loc="outside lower center", fontsize=8, ncols=4)  # curves may be anywhere
+    write_figure(path, drawn)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.files import written
+from pipeline.figures import figure, write_figure
 from pipeline.loader import Split
 from pipeline.train.checkpoint import Description
 from pipeline.train.evaluation import Evaluation
@@ -33,34 +33,21 @@ def draw(
     recogniser: Recogniser,
 ) -> None:
     """Draw a run's pictures into its folder: curves; of test what there is to see."""
-    write_png(folder / "curves.png", _curves(folder))
+    write_figure(folder / "curves.png", _curves(folder))
     if not test or not split:
         return
     if TASKS[entry(description.model).task].label == "class":
-        write_png(folder / "confusion.png", _confusion(description, test))
+        write_figure(folder / "confusion.png", _confusion(description, test))
     if len(description.shape) == 2:
-        write_png(folder / "examples.png", _examples(description, test, split, recogniser))
-
-
-def figure_of(width: float, height: float) -> "Figure":
-    """A figure that needs no window and no state of matplotlib's."""
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), layout="constrained")
-
-
-def write_png(path: Path, figure: "Figure") -> None:
-    """A finished picture, whole or not at all."""
-    with written(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        write_figure(folder / "examples.png", _examples(description, test, split, recogniser))
 
 
 def _curves(folder: Path) -> "Figure":
     """Losses on the left, the score that chooses the best on the right; steps below."""
     found = [event for event in events(folder) if event["what"] == "evaluation"]
     steps, watch = [event["step"] for event in found], found[-1]["watch"] if found else ""
-    figure = figure_of(10, 4)
-    left, right = figure.subplots(1, 2)
+    drawn = figure(10, 4)
+    left, right = drawn.subplots(1, 2)
     for name, line in (("train_loss", "train"), ("held_out_loss", "held out")):
         if found and found[0][name] is not None:
             left.plot(steps, [event[name] for event in found], label=line)
@@ -71,7 +58,7 @@ def _curves(folder: Path) -> "Figure":
         axes.set(title=title, xlabel="step")
         axes.legend()
         axes.grid(alpha=0.3)
-    return figure
+    return drawn
 
 
 def _confusion(description: Description, test: Evaluation) -> "Figure":
@@ -81,17 +68,17 @@ def _confusion(description: Description, test: Evaluation) -> "Figure":
     counts = [sum(row) for row in matrix]
     shares = [[n / max(count, 1) for n in row] for row, count in zip(matrix, counts, strict=True)]
     size = min(4 + 0.2 * len(names), 14)
-    figure = figure_of(size + 1, size)
-    axes = figure.subplots()
+    drawn = figure(size + 1, size)
+    axes = drawn.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the true class", shrink=0.6)
+    drawn.colorbar(image, label="share of the true class", shrink=0.6)
     title = f"test accuracy {test.scores['accuracy']:.3f}"
     axes.set(xlabel="answer", ylabel="truth (examples)", title=title)
     if len(names) <= NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90)
         told = [f"{name} ({n})" for name, n in zip(names, counts[: len(names)], strict=True)]
         axes.set_yticks(range(len(names)), told)
-    return figure
+    return drawn
 
 
 def _examples(
@@ -99,9 +86,9 @@ def _examples(
 ) -> "Figure":
     """The first ones of test, as images or as the model sees them, the answer below the truth."""
     is_text = TASKS[entry(description.model).task].label == "text"
-    figure = figure_of(12, 12) if is_text else figure_of(12, 5.6)
+    drawn = figure(12, 12) if is_text else figure(12, 5.6)
     shape = (EXAMPLES // 2, 1) if is_text else (2, EXAMPLES // 2)
-    places = figure.subplots(*shape, squeeze=False).flatten()
+    places = drawn.subplots(*shape, squeeze=False).flatten()
     for i, axes in enumerate(places[: len(split)]):
         _image(axes, description, split, i, recogniser)
         pair = [test.truths[i], test.answers[i]]
@@ -111,7 +98,7 @@ def _examples(
         axes.set_title(lines, fontsize=9, color=color, loc="left")
     for axes in places:
         axes.set_axis_off()
-    return figure
+    return drawn
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.cores import usable_cores
 
-NAMES = ("start_workers", "features", "prepare", "load", "publish")
+NAMES = ("start_workers", "features", "prepare", "load", "publish", "report")
 
 
 def machine() -> str:

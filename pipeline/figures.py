@@ -1,0 +1,22 @@
+"""Figures of matplotlib that need no window and no state of its."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.files import written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure of that size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained")
+
+
+def write_figure(path: Path, drawn: "Figure") -> None:
+    """Write a figure as a PNG, whole or not at all; the same figure gives the same bytes."""
+    with written(path) as temporary:
+        drawn.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
