@@ -129,11 +129,6 @@ def bring(url: str, cache: Path | None = None) -> Path:
     return folder
 
 
-def is_whole(target: Path, shard: ShardInfo) -> bool:
-    """Whether ``fetch_shard`` brought that shard: a name stands for bytes that were verified."""
-    return target.is_file() and target.stat().st_size == shard.bytes
-
-
 def fetch_shard(url: str, target: Path, shard: ShardInfo) -> None:
     """Bring a shard of the dataset at a URL to ``target``: verified, or not at all.
 
@@ -203,13 +198,18 @@ def _shards(sealed: Sealed) -> Sequence[ShardInfo]:
     return [shard for shards in sealed.splits.values() for shard in shards]
 
 
+def _is_whole(target: Path, shard: ShardInfo) -> bool:
+    """Whether ``fetch_shard`` brought that shard: a name stands for bytes that were verified."""
+    return target.is_file() and target.stat().st_size == shard.bytes
+
+
 def _fetch(url: str, folder: Path, shard: ShardInfo) -> None:
     """Bring one shard to a copy, unless it is there."""
     target = folder / f"{shard.shard}.arrow"
-    if is_whole(target, shard):  # without a lock: a cache may be read-only
+    if _is_whole(target, shard):  # without a lock: a cache may be read-only
         return
     with alone(target):
-        if not is_whole(target, shard):
+        if not _is_whole(target, shard):
             fetch_shard(url, target, shard)
 
 

@@ -21,6 +21,7 @@ from pipeline.publish.place import Place, is_on_hub, parse_place
 from pipeline.shard import read_shard
 from tests.conftest import real_data
 from tests.hub import READER, TOKEN, USERS, Hub, Repo, running_hub
+from tests.sealed import write_sealed
 
 Ask = Callable[..., Request]
 Done = subprocess.CompletedProcess[str]
@@ -135,7 +136,9 @@ def test_what_is_no_place(text: str) -> None:
 
 def test_other_urls_are_not_on_a_hub() -> None:
     assert is_on_hub("hf://datasets/me/x")
-    for where in ("s3://bucket/x", "me/x", Path("hf:/datasets/me/x"), "hf://models/me/x"):
+    assert is_on_hub("hf://datasets/me/x@refs/convert/parquet:mfcc")
+    others = "s3://bucket/x", "me/x", "hf://models/me/x", "hf://datasets/me/x/folder"
+    for where in (*others, Path("hf:/datasets/me/x")):
         assert not is_on_hub(where)
 
 
@@ -259,23 +262,60 @@ def test_streaming_reads_ranges(client: Client, ask_commands: Ask) -> None:
     ok(client.publish(folder, "me/data", "--i-may-redistribute"))
     client.hub.asked.clear()
     code = """
-import json, sys
-sys.setswitchinterval(1e-4)
+import json
 import datasets
-from pipeline.publish import stream
-theirs = [row["key"] for row in datasets.load_dataset("me/data", split="test", streaming=True)]
-examples = list(stream("hf://datasets/me/data", "test"))
-print(json.dumps([theirs, [e["key"] for e in examples], float(examples[0]["features"].sum())]))
+rows = datasets.load_dataset("me/data", split="test", streaming=True)
+print(json.dumps([row["key"] for row in rows]))
 """
-    theirs, ours, total = client.python(code)
-    sealed = open_sealed(folder)
-    shard = read_shard(folder / "test-00000-of-00001.arrow", sealed.columns)
-    assert theirs == ours == shard.keys.to_pylist()
-    assert total == float(shard.features(0).sum())
+    keys = client.python(code)
+    shard = read_shard(folder / "test-00000-of-00001.arrow", open_sealed(folder).columns)
+    assert keys == shard.keys.to_pylist()
     parts = [asked for asked in client.hub.asked if asked[1].endswith(".parquet")]
     assert parts
     assert all(asked[2] for asked in parts if asked[0] == "GET")
     assert not [asked for asked in parts if "train" in asked[1] and asked[0] == "GET"]
+
+
+@slow
+def test_a_stream_of_what_was_published_is_a_stream(client: Client, tmp_path: Path) -> None:
+    """Any workers, resumed, in a cache that can't hold all of it: the batches of the shards."""
+    rows = [np.full((3, 40), n, np.float32) for n in range(60)]
+    folder = write_sealed(tmp_path / "data", rows, 12, True)
+    ok(client.publish(folder, "me/data", "--i-may-redistribute"))
+    most = 8 * max(info.bytes for info in open_sealed(folder).splits["train"])
+    client.hub.asked.clear()
+    own = tmp_path / "own"
+    code = f"""
+import itertools, json
+from pathlib import Path
+from pipeline import stream
+
+def loader(where, workers=0):
+    return stream(
+        where, "train", 7, True, 3, key=True, num_workers=workers,
+        cache={str(own)!r}, cache_bytes={most},
+    )
+
+def epoch(loader):
+    return [[batch["key"], batch["features"].sum().item()] for batch in loader]
+
+hub = "hf://datasets/me/data@main:mfcc"
+wanted = epoch(loader({str(folder)!r}))
+same = [epoch(loader(hub)) == wanted, epoch(loader(hub, 2)) == wanted]
+held = sum(path.stat().st_size for path in Path({str(own)!r}).glob("streamed/*.arrow"))
+first, again = loader(hub), loader(hub)
+begun = list(itertools.islice(first, 4))
+again.load_state_dict(first.state_dict())
+print(json.dumps([*same, epoch(again) == wanted[4:], held, len(wanted)]))
+"""
+    *same, held, batches = client.python(code, token=None)
+    assert same == [True] * 3
+    assert batches == 9
+    assert 0 < held <= most
+    assert not list(own.glob("streamed/.*.part"))
+    stored = "hf://datasets/me/data/mfcc"  # a folder of the repository: shards as they were sealed
+    code = f"from pipeline import stream; stream({stored!r}, 'train', 7)"
+    assert "the shard is missing" in client.run("-c", code).stderr
 
 
 @slow
@@ -284,17 +324,45 @@ def test_open_dataset_trains_from_a_hub(client: Client, digits_dataset: Path) ->
     code = """
 import json
 from pipeline import make_loader, open_dataset
-data = open_dataset("hf://datasets/me/data@v1:tokens", cache=CACHE)
+data = open_dataset(WHERE, cache=CACHE)
 sums = [batch["sum"].sum().item() for batch in make_loader(data["train"], 64)]
 print(json.dumps([sum(sums), str(data.sealed.folder)]))
 """
-    head = f"CACHE = {str(client.home / 'own')!r}"
-    total, folder = client.python(head + code)
+    commit = client.hub.repos["me/data"].branches["main"]
+
+    def opened(revision: str, **how: Any) -> Any:
+        own = client.home / "own"
+        head = f"WHERE, CACHE = 'hf://datasets/me/data@{revision}:tokens', {str(own)!r}\n"
+        return client.python(head + code, **how)
+
+    total, folder = opened("v1")
     assert total == 300 * 9
     assert Path(folder).is_relative_to(client.home / "own" / "hub" / "me" / "data")
     client.hub.asked.clear()
-    assert client.python(head + code) == [total, folder]
+    assert opened("v1") == opened(commit) == [total, folder]
     assert not client.hub.count(r"\.parquet")
+    client.hub.asked.clear()
+    assert opened(commit) == [total, folder]
+    assert not client.hub.asked  # a commit never changes
+    assert opened("v1", HF_HUB_OFFLINE="1") == [total, folder]
+    client.hub.faults = [("GET /api/datasets", 0)] * 9
+    assert opened("v1") == [total, folder]
+    client.hub.faults.clear()
+    head = "WHERE, CACHE = 'hf://datasets/me/data@v1', None\n"
+    refused = client.run("-c", head + code, HF_HUB_OFFLINE="1")
+    assert "UnreachableError" in refused.stderr  # never opened by that name
+
+
+@slow
+def test_verify_reads_what_is_on_the_hub(client: Client, digits_dataset: Path) -> None:
+    ok(client.publish(digits_dataset, "me/data"))
+    where = "hf://datasets/me/data"
+    done = ok(client.shardwell("verify", where, token=None))
+    assert done.stdout.startswith("all is well: train 300")
+    hub, path = client.hub, "tokens/test-00000-of-00001.parquet"
+    hub.put("me/data", path, hub.read("me/data", path)[::-1])
+    told = only_line(client.shardwell("verify", where))
+    assert f"{path}: expected sha256" in told
 
 
 @slow
@@ -335,7 +403,7 @@ print(json.dumps([rows.num_rows, rows[0]["json"]["key"], rows[0]["flac"][:4].dec
     assert (rows, magic) == (3, "fLaC")
     assert "_nohash_" in key
     told = only_line(client.shardwell("pull", "me/tar"))
-    assert "published as 'webdataset', which is not for pulling" in told
+    assert "published as 'webdataset', which can't be brought back; load it with" in told
 
 
 @slow
