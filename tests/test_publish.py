@@ -210,9 +210,30 @@ def test_what_is_no_file_of_ours_is_refused() -> None:
             from_audio(data, rate, dtype, n)
     png = as_png(np.zeros((5, 4), np.uint8))
     colours = as_png(np.zeros((5, 4, 3), np.uint8))
-    for data, height in ((png, 4), (png[:40], 5), (b"GIF89a", 5), (colours, 5)):
+    bomb = as_png(np.zeros((5000, 4), np.uint8))
+    bomb = png[:33] + bomb[33:]  # says that it is small
+    flipped = png[:45] + bytes([png[45] ^ 1]) + png[46:]
+    for data, height in (
+        (png, 4),
+        (png[:40], 5),
+        (b"GIF89a", 5),
+        (colours, 5),
+        (bomb, 5),
+        (flipped, 5),
+        (png + b"\0", 5),
+    ):
         with pytest.raises(DatasetError):
             from_png(data, height, 4)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3), (28, 28)])
+def test_others_read_our_pngs(shape: tuple[int, ...]) -> None:
+    import PIL.Image
+
+    image = bits(np.random.default_rng(1), shape, "uint8")
+    assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(as_png(image)))), image)
+    if len(shape) == 2:
+        assert np.array_equal(from_png(as_png(image), *shape), image)
 
 
 def lie(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -12,6 +12,7 @@ from pipeline.errors import DatasetError
 
 Array = npt.NDArray[Any]
 FLAC_RATES = range(1, 655_351)
+PNG_LEVEL = 3  # of zlib; 6 takes half as long again and saves 2 % on handwritten digits
 WAV = {"int16": (1, 16), "float32": (3, 32)}  # format tag, bits
 
 
@@ -67,33 +68,43 @@ def from_audio(data: bytes, rate: int, dtype: str, samples: int) -> Array:
 def as_png(image: Array) -> bytes:
     """(height, width) uint8 grey, or (height, width, 3) uint8 colours, as a PNG's bytes."""
     height, width = image.shape[:2]
-    colour = 2 if image.ndim == 3 else 0
     lines = np.zeros((height, 1 + image[0].size), np.uint8)  # each begins with its filter: none
     lines[:, 1:] = image.reshape(height, -1)
-    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
+    data = zlib.compress(lines.tobytes(), PNG_LEVEL)
+    return _png_head(height, width, image.ndim) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
 def from_png(data: bytes, height: int, width: int) -> Array:
-    """The (height, width) uint8 pixels of a grey PNG.
+    """The (height, width) uint8 pixels of one of our grey PNGs.
 
     Raises:
-        DatasetError: no grey PNG, or of another size.
+        DatasetError: no grey PNG of ours, or of another size.
     """
-    import PIL.Image
-
+    head, end = _png_head(height, width, 2), _chunk(b"IEND", b"")
+    body = data[len(head) + 8 : -len(end) - 4]
+    inflate, size = zlib.decompressobj(), height * (1 + width)
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            got = (image.mode, image.height, image.width)
-            if got != ("L", height, width):
-                raise DatasetError(f"expected a grey PNG of {height}×{width} pixels, got {got}")
-            return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        lines = inflate.decompress(body, size + 1)
+    except zlib.error as error:
         raise DatasetError(f"no PNG that can be read: {error}") from None
+    whole = len(lines) == size and inflate.eof and not inflate.unused_data
+    if data != head + _chunk(b"IDAT", body) + end or not whole:
+        raise DatasetError(f"expected a grey PNG of {height}×{width} pixels as we write it")
+    pixels = np.frombuffer(lines, np.uint8).reshape(height, 1 + width)
+    if pixels[:, 0].any():
+        raise DatasetError("expected a PNG whose lines are not filtered")
+    return pixels[:, 1:]
+
+
+def _png_head(height: int, width: int, ndim: int) -> bytes:
+    colour = 2 if ndim == 3 else 0
+    told = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", told)
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    named = name + body
+    return struct.pack(">I", len(body)) + named + struct.pack(">I", zlib.crc32(named))
 
 
 def _as_int16(samples: Array) -> Array | None:
