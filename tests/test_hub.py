@@ -1,6 +1,8 @@
 """To a Hub on loopback and back, by the unmodified clients, in processes of their own."""
 
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -570,21 +573,34 @@ def test_a_licence_that_is_not_known_to_allow_it(client: Client, ask_phrases: As
     assert "publishing it takes --i-may-redistribute" in done.stdout
 
 
-@slow
-def test_a_full_disk_leaves_nothing(client: Client, ask_commands: Ask) -> None:
-    folder = Path(prepare_dataset(ask_commands()).folder)
-    command = """
+FULL = """
 import resource
 from pipeline.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
 raise SystemExit(main())
 """
-    out = client.home / "out"
-    done = client.run("-c", command, "export", str(folder), "--out", str(out))
-    told = only_line(done)
-    assert str(client.home) in told
-    assert "File too large" in told
+
+
+@slow
+def test_a_full_disk_leaves_nothing(client: Client, ask_commands: Ask) -> None:
+    folder, out = Path(prepare_dataset(ask_commands()).folder), client.home / "out"
+    given = "--i-may-redistribute", "--cache", str(out)
+
+    def refused(*command: str) -> None:
+        told = only_line(client.run("-c", FULL, *command))
+        assert str(out.parent) in told
+        assert "File too large" in told
+
+    refused("export", str(folder), "--out", str(out))
     assert [path.name for path in client.home.glob(".*out*")] == [".out.lock"]
+    refused("publish", str(folder), "me/data", *given)
+    assert not client.hub.repos
+    assert not list(out.glob("publish/[!.]*"))
+    ok(client.publish(folder, "me/data", *given))
+    pull = "pull", "me/data", "--out", str(out / "pulled")
+    refused(*pull)
+    assert not [*out.rglob(NAME), *out.rglob("*.part")]
+    ok(client.shardwell(*pull))
 
 
 # --- what a malicious Hub may say -----------------------------------------------------------------
@@ -599,11 +615,10 @@ def tampered(hub: Hub, change: Callable[[dict[str, Any]], object]) -> None:
 
 def replaced(hub: Hub, change: Callable[[Any], Any], honest: bool) -> None:
     """Another Parquet file of train, with its true hash in ``dataset.json`` where ``honest``."""
-    import io
-
     path = "tokens/train-00000-of-00001.parquet"
     out = io.BytesIO()
-    pq.write_table(change(pq.read_table(io.BytesIO(hub.read("me/data", path)))), out)
+    table = change(pq.read_table(io.BytesIO(hub.read("me/data", path))))
+    pq.write_table(table, out, compression="zstd", use_dictionary=False)
     hub.put("me/data", path, out.getvalue())
 
     def tell(info: dict[str, Any]) -> None:
@@ -630,11 +645,23 @@ def swapped(table: Any) -> Any:
     return table.take(np.arange(len(table))[::-1])
 
 
-def longer(table: Any) -> Any:
-    import pyarrow as pa
+def column(name: str, values: Any, kind: pa.DataType) -> Callable[[Any], Any]:
+    def change(table: Any) -> Any:
+        at = table.schema.get_field_index(name)
+        return table.set_column(at, name, pa.array([values] * len(table), kind))
 
-    tokens = pa.array([[1, 2, 3, None]] * len(table), pa.list_(pa.int64()))
-    return table.set_column(2, "tokens", tokens)
+    return change
+
+
+def said_to_be(path: str, size: int) -> Callable[[Hub], None]:
+    """Its listing gives another size than the file has."""
+
+    def change(hub: Hub) -> None:
+        repo = hub.repos["me/data"]
+        files = repo.files("main")[1]
+        repo.commit({**files, path: dataclasses.replace(files[path], size=size)}, "main")
+
+    return change
 
 
 MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
@@ -666,7 +693,34 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
     ),
     "other rows": (lambda hub: replaced(hub, swapped, True), "expected rows with the hash"),
     "other bytes": (lambda hub: replaced(hub, swapped, False), "expected sha256"),
-    "nulls": (lambda hub: replaced(hub, longer, True), "nulls among them"),
+    "nulls": (
+        lambda hub: replaced(hub, column("tokens", [1, None], pa.list_(pa.int64())), True),
+        "nulls among them",
+    ),
+    "schema": (
+        lambda hub: replaced(hub, column("tokens", [1.5], pa.list_(pa.float64())), True),
+        "expected the columns key: string",
+    ),
+    "widths": (
+        lambda hub: replaced(hub, column("tokens", [1] * 4, pa.list_(pa.int64())), True),
+        "expected rows with the hash",
+    ),
+    "bomb": (
+        lambda hub: replaced(hub, column("tokens", [1] * 99_999, pa.list_(pa.int64())), True),
+        "expected at most",
+    ),
+    "no parquet": (lambda hub: replaced(hub, lambda table: table.slice(0, 0), True), "got 0"),
+    "many rows": (first_shard("rows", 1 << 47), "expected 140737488355328 rows, got 300"),
+    "many more": (first_shard("rows", 1 << 48), "no counts"),
+    "huge json": (
+        said_to_be(f"tokens/{NAME}", 1 << 30),
+        "expected at most 67,108,864 bytes, got 1073741824",
+    ),
+    "lying size": (said_to_be(f"tokens/{NAME}", 17), "expected bytes 17, got"),
+    "lying sizes": (
+        said_to_be("tokens/train-00000-of-00001.parquet", 17),
+        "expected bytes",
+    ),
     "json": (
         lambda hub: hub.put("me/data", f"tokens/{NAME}", b"[" * 99999),
         "not readable as JSON",
@@ -702,6 +756,18 @@ def test_a_malicious_hub_is_one_line_and_no_dataset(
     finally:
         repo.commits = [repo.commits[0], good]
         repo.branches["main"] = good[0]
+
+
+@slow
+def test_a_script_on_the_hub_is_never_executed(client: Client, digits_dataset: Path) -> None:
+    ok(client.publish(digits_dataset, "me/data"))
+    marker = client.home / "executed"
+    script = f"open({str(marker)!r}, 'w')\n".encode()
+    for path in ("data.py", "tokens/tokens.py", "tokens/__init__.py", "conftest.py"):
+        client.hub.put("me/data", path, script)
+    pulled = ok(client.shardwell("pull", "me/data", "--out", client.home / "pulled"))
+    same_folders(digits_dataset, Path(pulled.stdout.splitlines()[-1]))
+    assert not marker.exists()
 
 
 @slow

@@ -237,8 +237,7 @@ def test_others_read_our_pngs(shape: tuple[int, ...]) -> None:
 
 
 def lie(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    table = pq.read_table(path)
-    pq.write_table(change(table), path)
+    pq.write_table(change(pq.read_table(path)), path, use_dictionary=False)
 
 
 def replaced(name: str, values: Any, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
@@ -261,6 +260,7 @@ LIES = {
     "classes": (replaced("word", [3] * 4, pa.int64()), "label word: expected classes 0 to 2"),
     "types": (replaced("age", [1.5] * 4, pa.float64()), "expected the columns"),
     "bomb": (replaced("features", [[[0.0] * 8] * 9999] * 4, SPECTRA), "expected at most"),
+    "long text": (replaced("said", ["a" * 9_999_999] * 4, pa.string()), "expected at most"),
 }
 
 
@@ -275,6 +275,17 @@ def test_parquet_that_lies_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"^{info.shard}.parquet: .*{message}") as caught:
         content_of(read_parquet(path, sealed, info))
     assert "\n" not in str(caught.value)
+
+
+def test_a_dictionary_of_texts_is_refused(tmp_path: Path) -> None:
+    """One text, and a number for each of a million rows, would be a million texts in memory."""
+    sealed = next(every_kind(tmp_path))
+    info = shards(sealed)[0]
+    path = tmp_path / "x.parquet"
+    write_parquet(path, sealed, info)
+    pq.write_table(pq.read_table(path), path, use_dictionary=["said"])
+    with pytest.raises(DatasetError, match="expected no dictionary of said"):
+        content_of(read_parquet(path, sealed, info))
 
 
 @pytest.mark.parametrize("kept", [0, 10, -10])

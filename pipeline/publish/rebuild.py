@@ -75,6 +75,9 @@ def _fetched(found: Published, target: Path, info: ShardInfo) -> Iterator[Path]:
             store.get_file(name, str(file))
         check(path, "sha256", promised["sha256"], sha256_of(file))
         yield file
+    except OSError as error:  # writing to an open file does not name it
+        error.filename = error.filename or str(target)
+        raise
     finally:
         file.unlink(missing_ok=True)
 
