@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -192,7 +193,10 @@ def own_values(folder: Path) -> dict[str, str]:
 
 
 def there_and_back(client: Client, folder: Path) -> None:
-    """Publish, load by ``datasets``, publish again, pull: equal values, no commit, equal files."""
+    """Publish, load by ``datasets``, publish again, pull: equal values, no commit, equal files.
+
+    The page's snippets run as they stand.
+    """
     sealed = open_sealed(folder)
     given = "--cache", client.home / "cache", "--i-may-redistribute"
     done = ok(client.publish(folder, "me/data", *given))
@@ -200,6 +204,10 @@ def there_and_back(client: Client, folder: Path) -> None:
     names = {"REPO": "me/data", "CONFIG": sealed.feature.kind, "DTYPE": sealed.columns.dtype}
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     assert client.python(head + VALUES, token=None) == own_values(folder)
+    page = client.hub.read("me/data", "README.md").decode()
+    codes = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(codes) == 3
+    ok(client.run("-c", "\n".join(codes), token=None))
     repo, sent = client.hub.repos["me/data"], client.hub.count("PUT /lfs")
     before = len(repo.commits)
     assert "up to date: commit" in ok(client.publish(folder, "me/data", *given)).stdout

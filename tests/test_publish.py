@@ -25,6 +25,7 @@ from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Waveform, t
 from pipeline.files import sha256_of, write_json
 from pipeline.prepare import Request
 from pipeline.publish.card import card
+from pipeline.publish.config import Config
 from pipeline.publish.export import export
 from pipeline.publish.folder import check_datasets, configs_of
 from pipeline.publish.media import as_audio, as_png, audio_ending, from_audio, from_png
@@ -417,9 +418,34 @@ def test_the_card_tells_what_the_dataset_is(kinds: dict[str, Sealed]) -> None:
         "protocol `all`",
         "`n=1`",
         "CC0-1.0",
-        "No clip was left out",
+        "No example was left out",
+        "`word` (one of 3 classes), `age` (int)",
+        "| split | examples | files | frames |",
     ):
         assert part in page, part
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
+        ("CC BY-SA 4.0", {"license": "cc-by-sa-4.0"}),
+        ("CC0-1.0 (generated)", {"license": "cc0-1.0"}),
+        ("unclear: nobody knows", {"license": "unknown"}),
+        ("MITRE's own", {"license": "other", "license_name": "mitre-s-own"}),
+        ("public domain", {"license": "other", "license_name": "public-domain"}),
+    ],
+)
+def test_licences_have_the_hubs_names(
+    said: str, told: dict[str, str], kinds: dict[str, Sealed]
+) -> None:
+    from huggingface_hub import DatasetCard
+
+    (config,) = configs_of([kinds["tokens"].folder])
+    info = {**config.sealed.info, "corpus": {"title": "Mini", "licence": said}}
+    changed = Config(config.name, Sealed(**{**vars(config.sealed), "info": info}), config.splits)
+    data = DatasetCard(card("me/mini", [changed], "parquet")).data.to_dict()
+    assert {name: data[name] for name in data if name.startswith("license")} == told
 
 
 def test_the_snippets_run(
