@@ -1,16 +1,17 @@
 """The client of a Hub, and what its errors mean: one line each, without the token."""
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RemoteError, ShardwellError, UnreachableError
+from pipeline.files import DISK_ERRORS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+KIND = "dataset"  # of all repositories that are read or written
 LOGIN = "log in with: hf auth login, or set HF_TOKEN"
 AGAIN = "run the same command again"
 STATUS = {
@@ -23,7 +24,6 @@ STATUS = {
     429: f"too many requests; {AGAIN}",
 }
 UNREACHABLE = {"TransportError", "ConnectionError", "TimeoutError", "OfflineModeIsEnabled"}
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def client(endpoint: str | None) -> "HfApi":

@@ -6,7 +6,6 @@ environment and ``~/.aws``). A copy lies in ``<cache>/remote/<of URL>-<of datase
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import secrets
@@ -17,7 +16,7 @@ from typing import Any, TypeGuard
 
 from pipeline.dataset import NAME, Sealed, check_size, parse
 from pipeline.errors import DatasetError, RemoteError
-from pipeline.files import CACHE, CHUNK, alone, sha256_of, written
+from pipeline.files import CACHE, CHUNK, DISK_ERRORS, alone, sha256_of, written
 from pipeline.records import ShardInfo
 
 # In these stores an object is whole or absent, and a rename is a copy; elsewhere files are
@@ -25,7 +24,6 @@ from pipeline.records import ShardInfo
 WHOLE_OR_ABSENT = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 INSTALL = {"s3": "pip install 'shardwell[s3]'", "s3a": "pip install 'shardwell[s3]'"}
 AT_ONCE = 4  # shards that are fetched at a time
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LARGEST_JSON = 1 << 28  # bytes of a dataset.json or a sidecar that are read
 
 

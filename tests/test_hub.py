@@ -418,6 +418,27 @@ print(json.dumps([rows.num_rows, rows[0]["json"]["key"], rows[0]["flac"][:4].dec
 
 
 @slow
+def test_with_xet_there_and_back(client: Client, digits_dataset: Path, tmp_path: Path) -> None:
+    """Files go to Xet's store and come from there; ``local://`` is its client's own store."""
+    hf_xet = pytest.importorskip("hf_xet")
+    hub, out, xet = client.hub, tmp_path / "exported", {"HF_HUB_DISABLE_XET": "0"}
+    ok(client.shardwell("export", digits_dataset, "--out", out))  # the same bytes
+    session, store = hf_xet.XetSession(), f"local://{tmp_path / 'names'}"
+    for file in out.rglob("*.parquet"):
+        with session.new_upload_commit(endpoint=store) as commit:
+            sent = commit.start_upload_bytes(file.read_bytes(), sha256=hf_xet.COMPUTE_SHA256)
+        hub.xet_hashes[sent.result().xet_info.sha256] = sent.result().xet_info.hash
+    hub.xet = tmp_path / "store"
+    assert "published: commit" in ok(client.publish(digits_dataset, "me/data", **xet)).stdout
+    assert hub.count("xet-write-token")
+    assert not hub.count("PUT /lfs")
+    assert "up to date: commit" in ok(client.publish(digits_dataset, "me/data", **xet)).stdout
+    pull = "pull", "me/data", "--out", tmp_path / "pulled"
+    same_folders(digits_dataset, Path(ok(client.shardwell(*pull, **xet)).stdout.splitlines()[-1]))
+    assert hub.count("xet-read-token")
+
+
+@slow
 def test_options_of_a_publication(client: Client, digits_dataset: Path) -> None:
     options = "--split", "test", "--revision", "dev", "--tag", "v1", "--gated", "--config", "len-5"
     ok(client.publish(digits_dataset, "me/data", *options))
@@ -554,6 +575,8 @@ def test_what_is_wrong_here_is_one_line(client: Client, ask_digits: Ask, tmp_pat
     told = only_line(client.publish(folder, "me/x", HF_HUB_DISABLE_XET="0"))
     assert "this Hub has no Xet; set HF_HUB_DISABLE_XET=1" in told
     assert published_files(client.hub, "me/x") == set()
+    ok(client.publish(folder, "me/x"))
+    ok(client.shardwell("pull", "me/x", "--out", tmp_path / "pulled", HF_HUB_DISABLE_XET="0"))
     assert "expected a sealed dataset" in only_line(client.publish(tmp_path, "me/y"))
     assert "expected user/name" in only_line(client.publish(folder, "me"), 2)
     path = folder / "train-00000-of-00001.arrow"

@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from pipeline.dataset import NAME
 from pipeline.errors import DatasetError
-from pipeline.publish.config import Config
+from pipeline.publish.config import Config, Tick
 from pipeline.publish.features import decode, hf_features, stored_types
-from pipeline.publish.folder import Tick
 from pipeline.publish.parquet import storage
 from pipeline.publish.rows import Content
 from pipeline.publish.webdataset import tar_features
@@ -53,7 +52,13 @@ def _loaded(folder: Path, config: Config, cache: str) -> Mapping[str, Any]:
                 str(folder), config.name, cache_dir=cache
             )
         except Exception as error:  # whatever the library may raise
-            said = " ".join(str(error).split())
+            reason: BaseException = error
+            while reason.__cause__ is not None:  # it hides a full disk behind its own error
+                reason = reason.__cause__
+            if isinstance(reason, OSError) and reason.errno:
+                reason.filename = reason.filename or cache
+                raise reason from None
+            said = " ".join(str(reason).split())
             raise DatasetError(f"{folder}: load_dataset fails for {config.name}: {said}") from error
     return loaded
 

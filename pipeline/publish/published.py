@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME, parse
 from pipeline.errors import DatasetError, UsageError, unknown_name
-from pipeline.hub import client, hub_errors
-from pipeline.publish.config import Config, data_file
-from pipeline.publish.folder import CONFIG_NAME, VERSION
+from pipeline.hub import KIND, client, hub_errors
+from pipeline.publish.config import CONFIG_NAME, VERSION, Config, data_file
 from pipeline.publish.place import Place, parse_place
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 LARGEST_JSON, LARGEST_SHARD = 1 << 26, 1 << 33
 SHA256, COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-KIND = "dataset"
 
 
 @dataclass(frozen=True)

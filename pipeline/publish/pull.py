@@ -6,7 +6,6 @@ A copy is named by the ``dataset.json`` that it was pulled by.
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pipeline.dataset import NAME, Sealed, open_sealed
 from pipeline.errors import ShardwellError, UnreachableError
 from pipeline.files import CACHE, alone, sha256_of, write_json
 from pipeline.hub import client
+from pipeline.publish.config import Tick
 from pipeline.publish.place import Place, parse_place
 from pipeline.publish.published import COMMIT, Published, find
 from pipeline.publish.rebuild import rebuild
@@ -28,7 +28,7 @@ def pull(
     where: str,
     out: Path,
     endpoint: str | None = None,
-    tick: Callable[[int], object] = lambda done: None,
+    tick: Tick = lambda done: None,
 ) -> Path:
     """Bring a published dataset to ``<out>/<user>/<name>/<config>-<8 hex>`` as sealed shards.
 
@@ -87,7 +87,7 @@ def _noted(note: Path) -> Path | None:
     return folder if (folder / NAME).exists() else None
 
 
-def _rebuild(found: Published, folder: Path, tick: Callable[[int], object]) -> None:
+def _rebuild(found: Published, folder: Path, tick: Tick) -> None:
     """Every shard, then ``dataset.json``: without it the folder is no dataset."""
     sealed = found.config.sealed
     folder.mkdir(exist_ok=True)

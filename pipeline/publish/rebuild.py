@@ -6,14 +6,14 @@ is read, widths and counts before anything is kept. Nothing of it is ever execut
 
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.files import sha256_of
 from pipeline.hub import hub_errors
-from pipeline.publish.config import data_file
+from pipeline.publish.config import Tick, data_file
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.published import Published, check
 from pipeline.publish.rows import Rows, content_of
@@ -41,7 +41,7 @@ def rebuild(found: Published, target: Path, info: ShardInfo) -> None:
     write_shard(target, columns, keys, labels, features, flushed=True)
 
 
-def verify_published(found: Published, tick: Callable[[int], object]) -> list[str]:
+def verify_published(found: Published, tick: Tick) -> list[str]:
     """Read every file of a published dataset and hash it and its rows; the problems found.
 
     Nothing is kept. ``tick`` is called with each shard's size in bytes once it is done.
