@@ -506,6 +506,18 @@ def test_a_busy_hub_and_a_cut_line_are_waited_for(client: Client, digits_dataset
 
 
 @slow
+def test_a_commit_that_is_cut_off_is_made_again(client: Client, digits_dataset: Path) -> None:
+    client.hub.faults = [(r"POST .*/commit/", 0)]
+    told = only_line(client.publish(digits_dataset, "me/data"))
+    assert "the line was cut; run the same command again" in told
+    assert published_files(client.hub, "me/data") == set()
+    client.hub.asked.clear()
+    ok(client.publish(digits_dataset, "me/data"))
+    assert not client.hub.count("PUT /lfs")
+    assert len(published_files(client.hub, "me/data")) == 5
+
+
+@slow
 def test_somebody_else_commits_meanwhile(client: Client, digits_dataset: Path) -> None:
     client.hub.faults = [(r"POST .*/commit/", 412)]
     told = only_line(client.publish(digits_dataset, "me/data"))
