@@ -21,8 +21,8 @@ demo: .venv/.demo  ## make speech, prepare it, train on it: three minutes, no da
 	@echo "delete    rm -r demo"
 	@rm -f demo.log
 
-test: .venv/.dev  ## the default tests
-	$(BIN)/pytest
+test: .venv/.dev  ## the default tests, on all cores
+	$(BIN)/pytest -n auto
 
 test-slow: .venv/.dev  ## kill, cluster, Hub and training runs
 	$(BIN)/pytest -m slow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.audio import Audio
     from pipeline.errors import ShardwellError
-    from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Tokens, Waveform
+    from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Tokens, Vector, Waveform
     from pipeline.features.module import FeatureModule
     from pipeline.loader import make_loader, open_dataset, stream
     from pipeline.prepare import Request, prepare_dataset
@@ -37,6 +37,7 @@ _ROOMS = {
     "ShardwellError": "errors",
     "Spectrogram": "features",
     "Tokens": "features",
+    "Vector": "features",
     "Waveform": "features",
     "make_loader": "loader",
     "open_dataset": "loader",
@@ -59,6 +60,7 @@ __all__ = [
     "ShardwellError",
     "Spectrogram",
     "Tokens",
+    "Vector",
     "Waveform",
     "make_loader",
     "open_dataset",

@@ -27,6 +27,7 @@ from pipeline.errors import ClipError, RecipeError, ShardwellError
 from pipeline.features import Feature
 from pipeline.features.kernel import how as spectra_by
 from pipeline.files import sha256_of, write_json
+from pipeline.labels import stored_values
 from pipeline.moments import of_values
 from pipeline.plan import Rows, read_rows
 from pipeline.recipe import Recipe, load_recipe
@@ -49,7 +50,7 @@ class Job:
         plan: the plan table.
         recipe: the recipe's file.
         files: source name → plain file.
-        classes: names of the class labels, by label.
+        classes: names of the class labels, and characters of the labels of such, by label.
     """
 
     folder: Path
@@ -119,8 +120,8 @@ def _build_shard(job: Job, task: Task, examples: Sequence[Example], wanted: str)
     features, findings = _features(job, _recipe(job.recipe), examples)
     kept = sorted(features)
     labels = {
-        name: _label_values(name, [examples[i].labels[name] for i in kept], job.classes)
-        for name in job.columns.labels
+        name: stored_values(kind, [examples[i].labels[name] for i in kept], job.classes.get(name))
+        for name, kind in job.columns.labels.items()
     }
     path = job.folder / f"{task.shard}.arrow"
     values = [features[i] for i in kept]
@@ -233,13 +234,3 @@ def _apply(
 def _finding(example: Example, reason: str, left_out: bool) -> Finding:
     ref, split = example.refs[0], example.split
     return Finding(example.key, split, ref.source, ref.offset, ref.size, reason, left_out)
-
-
-def _label_values(
-    name: str, values: list[Any], classes: Mapping[str, tuple[str, ...]]
-) -> list[Any]:
-    """A label's stored values: class names become indices, no class becomes -1."""
-    if name not in classes:
-        return values
-    number = {text: i for i, text in enumerate(classes[name])}
-    return [-1 if value is None else number[str(value)] for value in values]

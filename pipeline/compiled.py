@@ -21,3 +21,16 @@ def compiled(source: Path, name: str) -> ctypes.CDLL | None:
         if library.abi() == zlib.crc32(source.read_bytes()):
             return library
     return None
+
+
+def newest(source: Path, name: str) -> ctypes.CDLL | None:
+    """Of the libraries ``<name>_any``, ``_v3`` and ``_v4`` the one for the newest instructions.
+
+    That is, of those that this processor has, as ``level`` of the first tells. None without any.
+    """
+    library = compiled(source, f"{name}_any")
+    level = library.level() if library else 0
+    for needed in (3, 4):
+        if level >= needed:
+            library = compiled(source, f"{name}_v{needed}") or library
+    return library

@@ -7,7 +7,6 @@ without it is not a dataset.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DatasetError, FeatureError, ShardwellError
+from pipeline.characters import Alphabet
+from pipeline.cores import usable_cores
+from pipeline.errors import DatasetError, ShardwellError, UsageError
 from pipeline.features import Feature, from_dict
 from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
@@ -39,6 +40,7 @@ class Sealed:
         info: the whole of ``dataset.json``.
         splits: split → its shards in order.
         classes: names of the class labels, by label.
+        alphabets: of the labels that are characters, by label.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Sealed:
     columns: Columns
     splits: Mapping[str, tuple[ShardInfo, ...]]
     classes: Mapping[str, tuple[str, ...]]
+    alphabets: Mapping[str, Alphabet]
 
     def rows(self, split: str) -> int:
         """The number of examples in a split."""
@@ -60,7 +63,13 @@ def seal(
     sidecars: Sequence[Mapping[str, Any]],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The contents of ``dataset.json`` from a declaration and all its shards' sidecars in order."""
+    """The contents of ``dataset.json`` from a declaration and all its shards' sidecars in order.
+
+    ``classes`` are names by label, and the characters of a label that is such.
+    """
+    named = {label: list(names) for label, names in classes.items()}
+    spelt = [label for label, kind in columns.labels.items() if kind == "characters"]
+    alphabets = {label: "".join(named.pop(label)) for label in spelt}
     splits: dict[str, list[dict[str, Any]]] = {}
     for sidecar in sidecars:
         shard = {key: sidecar[key] for key in ("shard", "rows", "bytes", "sha256")}
@@ -76,7 +85,8 @@ def seal(
             "dtype": columns.dtype,
             "shape": list(columns.shape),
         },
-        "classes": {name: list(names) for name, names in classes.items()},
+        "classes": named,
+        **({"alphabets": alphabets} if alphabets else {}),
         "splits": splits,
         "statistics": {"split": "train", "mean": mean, "std": std},
         "findings": [finding for sidecar in sidecars for finding in sidecar["findings"]],
@@ -140,6 +150,8 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
         feature = from_dict(info["features"])
         _check_columns(columns, feature)
         classes = {name: tuple(map(str, names)) for name, names in info["classes"].items()}
+        alphabets = {label: Alphabet(text) for label, text in info.get("alphabets", {}).items()}
+        _check_alphabets(columns, alphabets)
         _check_statistics(info["statistics"], feature)
     except (
         KeyError,
@@ -147,10 +159,10 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
         ValueError,
         AttributeError,
         ArithmeticError,
-        FeatureError,
+        UsageError,
     ) as error:
         raise DatasetError(f"{path}: damaged: {type(error).__name__}: {error}") from None
-    return Sealed(folder, info, feature, columns, splits, classes)
+    return Sealed(folder, info, feature, columns, splits, classes, alphabets)
 
 
 def _expect(holds: bool, otherwise: str) -> None:
@@ -183,6 +195,11 @@ def _check_columns(columns: Columns, feature: Feature) -> None:
     for got, wanted in zip(columns.shape, own, strict=True):
         small = got is None or (_is_count(got) and got < 1 << 31)
         _expect(small and wanted in (None, got), f"shape {columns.shape}")
+
+
+def _check_alphabets(columns: Columns, alphabets: Mapping[str, Alphabet]) -> None:
+    spelt = {name for name, kind in columns.labels.items() if kind == "characters"}
+    _expect(set(alphabets) == spelt, "alphabets of other labels than those of characters")
 
 
 def _check_statistics(statistics: Mapping[str, Any], feature: Feature) -> None:
@@ -219,7 +236,7 @@ def verify(folder: Path, tick: Callable[[int], object]) -> list[str]:
         return _shard_problems(folder / f"{shard.shard}.arrow", shard, sealed.columns)
 
     problems = []
-    pool = ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(AT_ONCE, usable_cores()))
     try:
         for shard, own in zip(shards, pool.map(found, shards), strict=True):
             problems += own

@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audio import Audio, wav_duration
-from pipeline.columns import lists, numbers, strings, view, with_nulls
+from pipeline.columns import lists, numbers, strings, view
 from pipeline.errors import RecipeError
 from pipeline.features import Feature
 from pipeline.files import written
-from pipeline.manifest import NOISE, SPLITS
+from pipeline.labels import label_column, label_names
+from pipeline.manifest import SPLITS
 from pipeline.records import Example, Ref, Task
-from pipeline.shard import label_array
 
 # A split is cut into shards of 16 MiB, so that two workers on a small corpus end together; beyond
 # SHARDS of them shards grow instead, up to 256 MiB, so that a large corpus is not a million files.
@@ -43,7 +43,8 @@ class Plan:
         rows: examples per split.
         seconds: length of all audio, estimated from byte sizes as 16-bit mono PCM.
         nbytes: size of all features, estimated in the same way.
-        classes: names of every class label, sorted; a stored label is an index into them.
+        classes: names of every class label, sorted; a stored label is an index into them. Of a
+            label of characters, those of train: stored are 1 + their indices.
     """
 
     path: Path
@@ -76,9 +77,10 @@ def write_plan(
         RecipeError: an example with an unknown split, a key that stands twice, or wrong labels.
     """
     table = _sorted(_table(examples, labels))
-    names = {name: _class_names(table, name) for name, kind in labels.items() if kind == "class"}
     sizes = _sizes(table)
     splits = view(table.column("split").chunk(0))
+    train = table.slice(0, int(np.searchsorted(splits, SPLITS.index("train"), side="right")))
+    names = label_names(table, train, labels)
     wanted_rate = audio.sample_rate if audio else 1
     recorded = recorded_rate or wanted_rate
     tasks: list[Task] = []
@@ -137,28 +139,11 @@ def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
             "hash": numbers([_key_hash(e.key) for e in chunk], "uint64"),
             "refs": lists([_ref_count(e) for e in chunk], _refs_array(refs)),
         }
-        columns |= {name: _label_column(chunk, name, kind) for name, kind in labels.items()}
+        columns |= {name: label_column(chunk, name, kind) for name, kind in labels.items()}
         batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
     if not batches:
         raise RecipeError("the recipe found no example at all; is this the right archive?")
     return pa.concat_tables(batches, promote_options="default")  # where a batch has no class at all
-
-
-def _label_column(chunk: Sequence[Example], name: str, kind: str) -> pa.Array:
-    """One label of some examples; a class keeps the type of its values, and null where it is none.
-
-    Names are made of them later.
-    """
-    found = (example.labels.get(name) for example in chunk)
-    first = next((value for value in found if value is not None), None)
-    stored = "text" if kind == "class" and isinstance(first, str) else kind
-    values = [_label(example, name, kind, stored) for example in chunk]
-    if None not in values:
-        return label_array(values, stored)
-    if first is None:
-        return pa.nulls(len(values))
-    filled = [type(first)() if value is None else value for value in values]
-    return with_nulls(label_array(filled, stored), [value is None for value in values])
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -220,22 +205,6 @@ def _split_number(example: Example) -> int:
     return SPLITS.index(example.split)
 
 
-def _label(example: Example, name: str, kind: str, stored: str) -> Any:
-    if name not in example.labels:
-        raise RecipeError(f"example {example.key}: the recipe declares a label {name}, got none")
-    value = example.labels[name]
-    if value is None and example.split == NOISE and kind == "class":
-        return None
-    wanted = {"text": str, "float": float}.get(stored, int)
-    if isinstance(value, bool) or not isinstance(
-        value, wanted | (int if wanted is float else wanted)
-    ):
-        raise RecipeError(
-            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}"
-        )
-    return value
-
-
 def _ref_count(example: Example) -> int:
     if not example.refs:
         raise RecipeError(f"example {example.key}: expected at least one ref to its bytes")
@@ -244,10 +213,6 @@ def _ref_count(example: Example) -> int:
 
 def _key_hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
-
-
-def _class_names(table: pa.Table, label: str) -> tuple[str, ...]:
-    return tuple(str(v) for v in sorted(table.column(label).unique().drop_null().to_pylist()))
 
 
 def _sizes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:

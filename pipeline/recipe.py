@@ -19,7 +19,7 @@ from pipeline.audio import Audio
 from pipeline.errors import RecipeError, unknown_name
 from pipeline.records import Example, Piece, Ref
 
-LABEL_TYPES = ("class", "int", "float", "text")
+LABEL_TYPES = ("class", "int", "float", "text", "characters")
 RESERVED = ("key", "features", "lengths", "split", "hash", "refs")  # columns of our own
 
 
@@ -94,12 +94,14 @@ class Recipe:
     Attributes:
         version: raised whenever the recipe would yield other examples; part of the fingerprint.
         labels: name → ``"class"`` (stored as an index into sorted names), ``"int"``, ``"float"``
-            or ``"text"``.
+            ``"text"``, or ``"characters"``: a text, stored as the token ids of its characters once
+            it is normalised (``pipeline.characters``).
         features: the kinds that fit, the default first.
         examples: ``(corpus, **params) -> Iterator[Example]`` with the protocol's parameters.
         load: ``(pieces, audio) -> array``, the bytes of one example as ``(n_samples,)`` samples or
             any other array; a module-level function. Raises ``ClipError`` for a bad example.
         audio: the usual audio handling, ``None`` for data that is not audio.
+        recorded: the recordings' rate in Hz where ``audio`` has another.
         noise: ``(corpus, seconds) -> Iterator[Example]``, recordings of noise to be mixed in, cut
             into pieces of so many seconds (None: whole): the split ``noise`` of waveform datasets.
         generators: for generated sources, ``(path, **params)`` writes the file at ``path``.
@@ -113,6 +115,7 @@ class Recipe:
     examples: Callable[..., Iterator[Example]]
     load: Callable[[Sequence[Piece], Audio | None], npt.NDArray[Any]]
     audio: Audio | None = None
+    recorded: int | None = None
     noise: Callable[[Corpus, float | None], Iterator[Example]] | None = None
     generators: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
@@ -123,6 +126,11 @@ class Recipe:
                 raise RecipeError(
                     f"recipe {self.name}: label {label!r}: expected a name, none of "
                     f"{', '.join(RESERVED)}"
+                )
+            if kind == "characters" and f"{label}_lengths" in self.labels:
+                raise RecipeError(
+                    f"recipe {self.name}: label {label}_lengths: expected another name, for so "
+                    f"are the lengths of {label} called"
                 )
             if kind not in LABEL_TYPES:
                 raise unknown_name(

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from pipeline.dataset import NAME, Sealed, check_size, parse
 from pipeline.errors import DatasetError, RemoteError
 from pipeline.files import CACHE, CHUNK, DISK_ERRORS, alone, sha256_of, written
+from pipeline.holding import holding
 from pipeline.records import ShardInfo
 
 # In these stores an object is whole or absent, and a rename is a copy; elsewhere files are
@@ -115,15 +116,16 @@ def bring(url: str, cache: Path | None = None) -> Path:
     )
     folder = (cache or CACHE).expanduser() / "remote" / name
     folder.mkdir(parents=True, exist_ok=True)
-    pool = ThreadPoolExecutor(AT_ONCE)
-    try:
-        list(pool.map(lambda shard: _fetch(url, folder, shard), _shards(sealed)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    sealed_copy = folder / NAME
-    if not sealed_copy.is_file() or sealed_copy.read_bytes() != data:
-        with written(sealed_copy) as temporary:
-            temporary.write_bytes(data)
+    with holding(folder):
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            list(pool.map(lambda shard: _fetch(url, folder, shard), _shards(sealed)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        sealed_copy = folder / NAME
+        if not sealed_copy.is_file() or sealed_copy.read_bytes() != data:
+            with written(sealed_copy) as temporary:
+                temporary.write_bytes(data)
     return folder
 
 

@@ -4,7 +4,8 @@ The file holds one uncompressed record batch, so every column's values are one r
 NumPy can view. Its columns, in order:
 
     key        string
-    <label>    int64 (class index or integer), float64 or string; one column per label
+    <label>    int64 (class index or integer), float64, string, or list<int64> (token ids of
+               characters); one column per label
     features   fixed_size_list<…<T>>                 where every example has one shape
                list<T>                               (length,)     of any length
                list<fixed_size_list<T>[bins]>        (frames, bins) with any number of frames
@@ -43,6 +44,7 @@ LABEL_ARROW_TYPES = {
     "int": pa.int64(),
     "float": pa.float64(),
     "text": pa.string(),
+    "characters": pa.list_(pa.int64()),
 }
 
 
@@ -99,6 +101,9 @@ def label_array(values: Sequence[Any], kind: str) -> pa.Array:
     """A label column of one of the label types."""
     if kind == "text":
         return strings(values)
+    if kind == "characters":
+        ids = numbers([token for tokens in values for token in tokens], "int64")
+        return lists([len(tokens) for tokens in values], ids)
     return numbers(values, "float64" if kind == "float" else "int64")
 
 

@@ -1,7 +1,8 @@
 """LJSpeech: one voice reading non-fiction, 13,100 clips of 1 to 10 s at 22,050 Hz.
 
 ``metadata.csv`` holds ``id|text|normalized text`` in UTF-8, without header or quoting: a ``"`` is
-itself. Members lie under ``LJSpeech-1.1/``, the clips as ``wavs/<id>.wav``.
+itself. Members lie under ``LJSpeech-1.1/``, the clips as ``wavs/<id>.wav``. The label ``tokens`` is
+the normalised text as the ids of its characters.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def examples(corpus: Corpus, validation: int, test: int) -> Iterator[Example]:
             key=name,
             split="train" if i < n_train else held_out,
             refs=(corpus.ref("archive", f"{ROOT}/wavs/{name}.wav"),),
-            labels={"text": text, "normalized_text": normalized},
+            labels={"text": text, "normalized_text": normalized, "tokens": normalized},
         )
 
 
@@ -46,8 +47,8 @@ def _metadata(text: str) -> Iterator[tuple[str, str, str]]:
 
 RECIPE = Recipe(
     name="ljspeech",
-    version=1,
-    labels={"text": "text", "normalized_text": "text"},
+    version=2,
+    labels={"text": "text", "normalized_text": "text", "tokens": "characters"},
     features=("mfcc", "log_mel", "spectrogram", "waveform"),
     examples=examples,
     load=load_audio,

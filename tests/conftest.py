@@ -110,7 +110,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server on loopback, and a client that takes small pieces and does not wait long."""
     monkeypatch.setattr("pipeline.fetch.download.WAITS", (0.01, 0.01, 0.01))
-    monkeypatch.setattr("pipeline.fetch.server.TIMEOUT", (1, 0.15))
+    monkeypatch.setattr("pipeline.fetch.server.TIMEOUT", (5, 0.5))
     monkeypatch.setattr("pipeline.fetch.receiving.PIECE", 1000)
     with serving() as running:
         yield running

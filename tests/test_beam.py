@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.characters import Alphabet
 from pipeline.errors import UsageError
 from pipeline.train.beam import beam_search, best_texts, log_probabilities, tuned
 from pipeline.train.ctc import greedy
 from pipeline.train.fusion import Fusion, Heard, extended, finished, fuse, units
 from pipeline.train.models.frames import Frames
 from pipeline.train.ngram import BEGIN, END, NGram, estimate, log10_probability
-from pipeline.train.text import Alphabet
 
 AB = Alphabet(" ab")
 SENTENCES = ["a ab", "ab a", "b", "a ab b", "ab"]

@@ -90,6 +90,10 @@ def test_prepare_prints_the_path_last(
         "odd": 0,
         "up_to_date": True,
     }
+    assert main([*ask, "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"up to date: train 300 · validation 100 · test 100\n{folder}\n"
+    )
     assert main(["verify", str(folder)]) == 0
     assert capsys.readouterr().out.startswith("all is well: train 300")
 
@@ -197,7 +201,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 def test_the_module_is_the_command() -> None:
     command = [sys.executable, "-m", "pipeline", "list", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert len(json.loads(done.stdout)) == 5
+    assert len(json.loads(done.stdout)) == 6
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
@@ -239,7 +243,9 @@ def test_whoever_ends_a_run_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "prepare", "synthetic_commands", "--quiet"]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    time.sleep(1.5)
+    while not (tmp_path / "cache").exists():  # then it is under way
+        assert process.poll() is None
+        time.sleep(0.01)
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.characters import Alphabet, alphabet_of, normalise
 from pipeline.errors import ModelError, UsageError
 from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
@@ -17,7 +18,7 @@ from pipeline.train.ctc import ctc_loss, greedy, needed_frames
 from pipeline.train.models.dnn import DnnCtc
 from pipeline.train.models.frames import Frames, subsampled
 from pipeline.train.recognition import Aligned, align, recognition
-from pipeline.train.text import Alphabet, alphabet_of, encoded, normalise
+from pipeline.train.text import encoded
 
 AB = Alphabet(" ab")
 

@@ -164,7 +164,7 @@ FAILURES: dict[str, tuple[Act, str]] = {
         Act(b"", 302, {"Location": "ftp://127.0.0.1/a"}),
         "only http and https are downloaded from",
     ),
-    "never a byte": (replace(GOOD, stall_after=0), "no answer within 0.15 s"),
+    "never a byte": (replace(GOOD, stall_after=0), "no answer within 0.5 s"),
     "hangs up at once": (replace(GOOD, drop_after=0), "the connection was lost"),
     "ends at once, no length": (
         replace(GOOD, content_length=CLOSE, drop_after=0),
@@ -191,6 +191,17 @@ def test_a_download_in_vain_is_one_line(case: str, server: Server, tmp_path: Pat
     assert "\n" not in message
     assert not (tmp_path / "downloads" / f"{SHA[:16]}-x.bin").exists()
     assert len(server.asked) <= 31  # requests follows 30 redirects
+
+
+def test_a_mirror_that_stays_away_is_told_of_once(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = server.plays(a=Act(b"", 503), b=[Act(b"", 503), Act(b"", 500)])
+    with pytest.raises(SourceError):
+        bring(urls, tmp_path)
+    assert len(server.asked) == 8
+    told = [record.getMessage() for record in caplog.records]
+    assert [url for line in told for url in urls if url in line] == [*urls, urls[1]]
 
 
 @pytest.mark.parametrize("case", FAILURES)

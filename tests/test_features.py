@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.compiled import compiled
 from pipeline.errors import ClipError, FeatureError, UsageError
 from pipeline.features import (
     KINDS,
@@ -19,6 +20,7 @@ from pipeline.features import (
     Pixels,
     Spectrogram,
     Tokens,
+    Vector,
     Waveform,
     canonical,
     from_dict,
@@ -155,6 +157,7 @@ KIND_EXAMPLES: list[tuple[Feature, np.ndarray]] = [
     (Waveform(16000, "float32"), speech(4, 8000)),
     (Waveform(16000), np.rint(speech(4, 8000) * 20000).astype(np.float32) / 32768),
     (Pixels(), RNG.integers(0, 256, (4, 28, 28), np.uint8)),
+    (Vector(3, 5), RNG.integers(0, 256, (4, 3, 5), np.uint8)),
     (Tokens(), RNG.integers(0, 10, (4, 15))),
 ]
 
@@ -385,7 +388,8 @@ def test_the_kernel_transforms_any_product_of_2_3_and_5(
     n_fft: int, precision: str, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analysis = Analysis(n_fft, max(2, n_fft - 1), max(1, n_fft // 3), precision=precision)
-    library = kernel._loaded(f"_kernel_{precision}_{level}")
+    source = Path(kernel.__file__).with_name("kernel.c")
+    library = kernel._declared(compiled(source, f"_kernel_{precision}_{level}"))
     if library is None or library.level() < {"any": 0, "v3": 3, "v4": 4}[level]:
         pytest.skip("no such kernel here")
     monkeypatch.setattr(kernel, "_library", lambda precision: library)

@@ -10,13 +10,35 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = (
-    {"errors", "records", "engines", "files", "columns", "compiled", "mapping", "importing"},
-    {"manifest", "archive", "audio", "features", "shard", "moments", "recipe_files", "hub"},
+    {
+        "errors",
+        "records",
+        "engines",
+        "files",
+        "columns",
+        "compiled",
+        "mapping",
+        "importing",
+        "cores",
+        "holding",
+    },
+    {
+        "manifest",
+        "archive",
+        "audio",
+        "features",
+        "shard",
+        "moments",
+        "characters",
+        "recipe_files",
+        "hub",
+    },
+    {"labels"},
     {"fetch", "recipe", "plan", "dataset"},
     {"build", "remote"},
-    {"probe", "ship", "cache", "publish"},
+    {"probe", "ship", "cache", "contents", "publish"},
     {"prepare", "loader"},
-    {"train"},
+    {"train", "doctor"},
     {"cli"},
 )
 WITHIN_FLOOR = {
@@ -24,6 +46,7 @@ WITHIN_FLOOR = {
     ("columns", "errors"),
 }  # errors are the ground that everyone stands on
 PRODUCER = {
+    "labels",
     "fetch",
     "archive",
     "recipe",

@@ -1,6 +1,7 @@
 """Loading: items view the map, batches are padded, the order is a function of (seed, epoch)."""
 
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -300,6 +301,25 @@ def test_batches_from_any_number_of_shards(tmp_path: Path, shards: int) -> None:
                 split.batch(outside)
 
 
+@pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize("shape", [(), (40,), (80,)])
+def test_batches_that_no_cache_holds(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Over 1 MiB, where rows are copied past the caches: any length, any place in a line."""
+    frames = 40_000 // math.prod(shape)
+    lengths = [*np.random.default_rng(0).integers(0, frames, 20).tolist(), 0, 1, frames]
+    rows = [np.full((n, *shape), i + 1, np.float32) for i, n in enumerate(lengths)]
+    for i, row in enumerate(rows):
+        row += np.arange(row.size, dtype=np.float32).reshape(row.shape) / 65536 * (i + 1)
+    split = open_dataset(write_sealed(tmp_path / "open", rows, 2, False))["train"]
+    for first in range(9):  # so that the same rows begin elsewhere in their lines
+        wanted = np.roll(np.arange(len(rows)), first)
+        batch = split.batch(wanted)
+        assert batch["features"].nbytes > 1 << 20
+        for got, i in zip(batch["features"], wanted, strict=True):
+            np.testing.assert_array_equal(got[: len(rows[i])], rows[i])
+            assert not got[len(rows[i]) :].any()
+
+
 def test_a_thousand_shards_need_no_file_descriptors(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     rows = [np.full((1, 40), i, np.float32) for i in range(300)]
@@ -318,7 +338,7 @@ def test_a_thousand_shards_need_no_file_descriptors(tmp_path: Path) -> None:
 def test_a_hugging_face_dataset_views_the_shards(phrases: Path, ask_commands: Ask) -> None:
     split = open_dataset(phrases, key=True)["train"]
     theirs = split.to_hf()
-    assert set(theirs.column_names) == {"key", "text", "normalized_text", "features"}
+    assert set(theirs.column_names) == {"key", "text", "normalized_text", "tokens", "features"}
     assert set(open_dataset(phrases, labels=[])["train"].to_hf().column_names) == {"features"}
     with pytest.raises(UsageError, match="to_hf gives features as stored"):
         open_dataset(phrases, normalize=True)["train"].to_hf()

@@ -23,6 +23,7 @@ PUBLIC = [
     "ShardwellError",
     "Spectrogram",
     "Tokens",
+    "Vector",
     "Waveform",
     "make_loader",
     "open_dataset",

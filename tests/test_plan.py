@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio import Audio
-from pipeline.build import _label_values
 from pipeline.errors import RecipeError
 from pipeline.features import LogMel, Tokens, Waveform
+from pipeline.labels import stored_values
 from pipeline.plan import (
     LARGEST_SHARD,
     SHARDS,
@@ -112,7 +112,7 @@ def test_noise_has_no_class(tmp_path: Path) -> None:
             assert {row.key: row for row in read_rows(plan.path, task).examples} == {
                 e.key: e for e in noise
             }
-    assert _label_values("word", ["yes", None, "go"], {"word": ("go", "yes")}) == [1, -1, 0]
+    assert stored_values("class", ["yes", None, "go"], ("go", "yes")) == [1, -1, 0]
     bad = Example("a", "train", (REF,), {"word": None, "n": 1})
     with pytest.raises(RecipeError, match="example a: label word: expected int, got None"):
         plan_of(tmp_path, iter([bad]))

@@ -20,6 +20,7 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.prepare import Request, estimate, prepare_dataset
+from pipeline.prepare.request import resolve
 from pipeline.shard import read_shard
 from tests.conftest import write_manifest
 from tests.test_recipe import tar_of
@@ -312,7 +313,10 @@ def test_estimates_are_exact_once_the_archive_is_inflated(
     assert (before.features, before.exact) == (15 * 101 * 40 * 4, False)
     assert not (cold / "inflated").exists()
     folder = prepare_dataset(ask_commands(cache=cold)).folder
-    after = estimate(ask_commands(cache=cold))
+    found = estimate(ask_commands(cache=cold)).found
+    assert found is not None
+    assert found.folder == folder
+    after = estimate(ask_commands(cache=cold, out=tmp_path / "elsewhere"))
     assert (after.rows, after.shards, after.inflated, after.exact) == (before.rows, 3, 0, True)
     assert after.hours == pytest.approx(15 / 3600, rel=0.1)
     written = sum(path.stat().st_size for path in folder.glob("*.arrow"))
@@ -409,7 +413,7 @@ def test_params_and_roles_that_do_not_fit_the_recipe_are_named(
     text = manifest.read_text()
     manifest.write_text(text.replace("[protocols.mini]", "[protocols.mini]\nparams.x = 1"))
     with pytest.raises(RecipeError, match="params do not fit its examples"):
-        prepare_dataset(request)
+        resolve(request)  # before anything is fetched
     manifest.write_text(text.replace("sources.main =", "sources.mian ="))
     with pytest.raises(RecipeError, match="in the role 'main'; the protocol gives mian"):
         prepare_dataset(request)

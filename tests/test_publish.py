@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline.cli import main
 from pipeline.dataset import FORMAT, NAME, Sealed, open_sealed, seal
 from pipeline.errors import DatasetError, OutputError, UsageError
-from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Waveform, to_dict
+from pipeline.features import Feature, LogMel, Mfcc, Pixels, Tokens, Vector, Waveform, to_dict
 from pipeline.files import sha256_of, write_json
 from pipeline.prepare import Request
 from pipeline.publish.card import card
@@ -39,7 +39,13 @@ from tests.conftest import recipe_module
 
 Array = npt.NDArray[Any]
 Ask = Callable[..., Request]
-LABELS = {"word": "class", "age": "int", "weight": "float", "said": "text"}
+LABELS = {
+    "word": "class",
+    "age": "int",
+    "weight": "float",
+    "said": "text",
+    "spelt": "characters",
+}
 
 
 def bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
@@ -66,6 +72,7 @@ def make_sealed(
             "age": [n - 5 for n in numbers],
             "weight": [n / 7 for n in numbers],
             "said": [f"näh.{n}\t" * (n % 3) for n in numbers],
+            "spelt": [[1 + (n + i) % 4 for i in range(n % 3 * 5)] for n in numbers],
         }
         path = folder / f"{name}.arrow"
         write_shard(path, columns, [f"a.b/{n:04d}" for n in numbers], labels, rows[first:last])
@@ -81,7 +88,7 @@ def make_sealed(
     }
     corpus = {"title": "Mini", "licence": "CC0-1.0", "redistribution": "allowed"}
     extra = {"hints": {"target": "word"}, "corpus": corpus, "promised": {"train": None}}
-    classes = {"word": ["no", "on", "yes"]}
+    classes = {"word": ["no", "on", "yes"], "spelt": list(" ähn")}
     write_json(folder / NAME, seal(declaration, columns, classes, sidecars, extra))
     return open_sealed(folder)
 
@@ -115,6 +122,9 @@ def every_kind(folder: Path, seed: int = 0) -> Iterator[Sealed]:
     )
     yield make_sealed(
         folder / "pixels", Pixels(5, 4), (5, 4), [bits(rng, (5, 4), "uint8") for _ in range(4)]
+    )
+    yield make_sealed(
+        folder / "vector", Vector(5, 4), (20,), [bits(rng, (20,), "uint8") for _ in range(4)]
     )
     yield make_sealed(
         folder / "tokens", Tokens(10), (None,), [rng.integers(0, 10, n) for n in lengths]
@@ -181,7 +191,7 @@ def test_every_change_changes_the_hash(tmp_path: Path) -> None:
         reverse = rows.labels[label].take(list(range(len(rows)))[::-1])
         changed = {**vars(rows), "labels": {**rows.labels, label: reverse}}
         hashes.add(content_of([type(rows)(**changed)]))
-    assert len(hashes) == 8
+    assert len(hashes) == 9
 
 
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=40))
@@ -259,6 +269,14 @@ LIES = {
     "no frame": (replaced("features", [[None]] * 4, SPECTRA), "got other widths"),
     "lengths": (replaced("num_frames", [7] * 4, pa.int32()), "not the lengths of the features"),
     "classes": (replaced("word", [3] * 4, pa.int64()), "label word: expected classes 0 to 2"),
+    "characters": (
+        replaced("spelt", [[5]] * 4, pa.list_(pa.int64())),
+        "label spelt: expected token ids 1 to 4",
+    ),
+    "no character": (
+        replaced("spelt", [[None]] * 4, pa.list_(pa.int64())),
+        "got 4 nulls among them",
+    ),
     "types": (replaced("age", [1.5] * 4, pa.float64()), "expected the columns"),
     "bomb": (replaced("features", [[[0.0] * 8] * 9999] * 4, SPECTRA), "expected at most"),
     "long text": (replaced("said", ["a" * 9_999_999] * 4, pa.string()), "expected at most"),
@@ -317,6 +335,7 @@ def test_webdataset_members_hold_every_value(tmp_path: Path) -> None:
             said = json.loads(found[f"{name}.json"])
             assert said["key"] == shard.keys[row].as_py()
             assert said["said"] == shard.labels["said"][row].as_py()
+            assert said["spelt"] == shard.labels["spelt"][row].as_py()
             word = shard.labels["word"][row].as_py()
             assert said["word"] == sealed.classes["word"][word]
             assert int(found[f"{name}.cls"]) == word
@@ -357,7 +376,9 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sealed]:
     return {sealed.folder.name: sealed for sealed in every_kind(folder)}
 
 
-@pytest.mark.parametrize("name", ["log_mel", "float16", "floats", "waveform", "pixels", "tokens"])
+@pytest.mark.parametrize(
+    "name", ["log_mel", "float16", "floats", "waveform", "pixels", "vector", "tokens"]
+)
 def test_export_is_proven_and_whole(name: str, kinds: dict[str, Sealed], tmp_path: Path) -> None:
     """``export`` itself loads the folder with ``load_dataset`` and reads every row back."""
     sealed, ticked = kinds[name], []
@@ -370,7 +391,7 @@ def test_export_is_proven_and_whole(name: str, kinds: dict[str, Sealed], tmp_pat
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset's own
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", ["log_mel", "floats", "pixels", "tokens"])
+@pytest.mark.parametrize("name", ["log_mel", "floats", "pixels", "vector", "tokens"])
 def test_both_libraries_read_the_tars(name: str, kinds: dict[str, Sealed], tmp_path: Path) -> None:
     import webdataset
 
@@ -452,7 +473,7 @@ def test_the_snippets_run(
     kinds: dict[str, Sealed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    for name in ("log_mel", "pixels", "tokens", "floats"):
+    for name in ("log_mel", "pixels", "vector", "tokens", "floats"):
         out = tmp_path / name
         export(kinds[name].folder, "parquet", out, (), lambda done: None)
         page = (out / "README.md").read_text()

@@ -1,10 +1,12 @@
 """The real recordings and images, where they are beside the project."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.characters import normalise
 from pipeline.loader import make_loader, open_dataset
 from pipeline.loader.augment import Noise
 from pipeline.prepare import Prepared, Request, prepare_dataset
@@ -12,19 +14,29 @@ from pipeline.train import TASKS, settings_for, train
 from pipeline.train.checkpoint import load
 from pipeline.train.evaluation import evaluate
 from pipeline.train.fitting import rebuilt
-from tests.conftest import real_data
+from tests.conftest import real_data, write_manifest
+from tests.miniatures import TEN, companion
 
 pytestmark = pytest.mark.real
 HERE = Path(__file__).parent / "real"
 CPU = torch.device("cpu")
 
 
+def images() -> dict[str, Path]:
+    """The four files of MNIST by the names of their sources."""
+    theirs = {"images": "images-idx3-ubyte.gz", "labels": "labels-idx1-ubyte.gz"}
+    return {
+        f"{part}-{what}": real_data() / "mnist" / f"{name}-{file}"
+        for part, name in {"train": "train", "test": "t10k"}.items()
+        for what, file in theirs.items()
+    }
+
+
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> "dict[str, Prepared]":
-    """All three corpora, prepared once by two local workers."""
+    """All four corpora, prepared once by two local workers."""
     out = tmp_path_factory.mktemp("real")
     data = real_data()
-    mnist = data / "mnist"
     requests = {
         "speech_commands": {
             "manifest": HERE / "speech_commands.toml",
@@ -34,15 +46,8 @@ def build(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> "dict[str, P
             "manifest": HERE / "ljspeech.toml",
             "sources": {"archive": data / "LJSpeech-1.1_subset.tar.bz2"},
         },
-        "mnist": {
-            "protocol": "last-5000",
-            "sources": {
-                "train-images": mnist / "train-images-idx3-ubyte.gz",
-                "train-labels": mnist / "train-labels-idx1-ubyte.gz",
-                "test-images": mnist / "t10k-images-idx3-ubyte.gz",
-                "test-labels": mnist / "t10k-labels-idx1-ubyte.gz",
-            },
-        },
+        "mnist": {"protocol": "last-5000", "sources": images()},
+        "fsdd": {"sources": {"archive": data / "free-spoken-digit-dataset.tar.gz"}},
     }
     return {
         name: prepare_dataset(
@@ -58,6 +63,7 @@ def build(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> "dict[str, P
         ("speech_commands", {"train": 1537, "validation": 229, "test": 234}),
         ("ljspeech", {"train": 105, "validation": 10, "test": 20}),
         ("mnist", {"train": 55000, "validation": 5000, "test": 10000}),
+        ("fsdd", {"train": 2700, "test": 300}),
     ],
 )
 def test_every_promise_holds(build: dict[str, Prepared], name: str, rows: dict[str, int]) -> None:
@@ -113,6 +119,94 @@ def test_ljspeech_has_its_texts(build: dict[str, Prepared]) -> None:
     assert texts["LJ001-0007"]["normalized_text"].endswith("fourteen fifty-five,")
 
 
+def test_ljspeech_has_its_characters(build: dict[str, Prepared]) -> None:
+    """Every clip's tokens are its normalised text, but for letters that no clip of train has."""
+    data = open_dataset(build["ljspeech"].folder)
+    alphabet = data["train"].alphabets["tokens"]
+    assert alphabet.characters == " 'abcdefghijklmnopqrstuvwxyz"
+    for split in data.values():
+        for batch in make_loader(split, 16):
+            rows = zip(batch["tokens"].tolist(), batch["tokens_lengths"].tolist(), strict=True)
+            found = [alphabet.decode(tokens[:n]) for tokens, n in rows]
+            assert found == [normalise(text) for text in batch["normalized_text"]]
+
+
+def test_images_are_rows_and_vectors(
+    build: dict[str, Prepared], tmp_path: Path, cache: Path
+) -> None:
+    request = Request(
+        "mnist",
+        protocol="last-5000",
+        features="vector",
+        sources=images(),
+        out=tmp_path,
+        cache=cache,
+        workers=2,
+        offline=True,
+    )
+    flat = open_dataset(prepare_dataset(request).folder)["test"]
+    rows = open_dataset(build["mnist"].folder)["test"]
+    for one, other in zip(make_loader(flat, 1000), make_loader(rows, 1000), strict=True):
+        assert one["features"].shape == (1000, 784)
+        assert other["features"].shape == (1000, 28, 28)
+        assert one["features"].equal(other["features"].flatten(1))
+
+
+def test_spoken_digits_are_split_and_resampled(build: dict[str, Prepared]) -> None:
+    """Six speakers, ten digits, five and 45 times; two samples for each one at 8 kHz."""
+    data = open_dataset(build["fsdd"].folder, key=True)
+    names = data.sealed.classes["digit"]
+    for split, times in (("test", 5), ("train", 45)):
+        part = data[split]
+        pairs = Counter(
+            zip(part.column("digit").tolist(), part.column("speaker").tolist(), strict=True)
+        )
+        assert len(pairs) == 60
+        assert set(pairs.values()) == {times}
+        for key, digit in zip(part.column("key"), part.column("digit"), strict=True):
+            said, _, number = key.split("_")
+            assert said == names[digit]
+            assert (int(number) < 5) == (split == "test")
+    longest = data["train"].filter("key", ["9_theo_16"])[0]  # 18,262 samples at 8 kHz
+    assert longest["lengths"] == 1 + 2 * 18262 // 160
+
+
+def test_twelve_classes_of_real_words_and_noise(tmp_path: Path, cache: Path) -> None:
+    """668 and 121 seconds of silence, as ``v1-12`` and ``v2-12`` promise; only test is made up."""
+    files = {
+        "v1": real_data() / "speech_commands_v0.01_subset.tar.gz",
+        "v1-test": companion(tmp_path / "test.tar"),
+    }
+    manifest = write_manifest(
+        tmp_path / "twelve.toml",
+        "speech_commands",
+        files,
+        {"train": 1537 + 668, "validation": 229 + 121, "test": 16},
+        f"params.words = {list(TEN)!r}",
+        roles={"main": "v1", "test": "v1-test"},
+    )
+    request = Request(
+        "speech_commands",
+        features="waveform",
+        manifest=manifest,
+        sources=files,
+        out=tmp_path,
+        cache=cache,
+        workers=2,
+        offline=True,
+    )
+    done = prepare_dataset(request)
+    assert done.bad == 0
+    assert done.rows["noise"] == 398 - 61  # without running_tap
+    data = open_dataset(done.folder)
+    assert data.sealed.classes["word"] == ("_silence_", "_unknown_", *TEN)
+    for split, windows in (("train", 668), ("validation", 121)):
+        silence = data[split].filter("word", ["_silence_"])
+        assert len(silence) == windows
+        assert set(silence.column("lengths").tolist()) == {16_000}
+        assert set(silence.column("speaker").tolist()) == {""}
+
+
 def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared], tmp_path: Path) -> None:
     """Six epochs are enough to be far above chance (8.5 %) on unseen speakers."""
     torch.set_num_threads(2)
@@ -120,6 +214,15 @@ def test_a_small_conv2d_learns_real_words(build: dict[str, Prepared], tmp_path: 
     end = train(build["speech_commands"].folder, settings, tmp_path)
     assert end.test is not None
     assert end.test.scores["accuracy"] > 0.25
+
+
+@pytest.mark.slow
+def test_a_small_conv2d_learns_spoken_digits(build: dict[str, Prepared], tmp_path: Path) -> None:
+    """The same speakers in train and test: two epochs are enough."""
+    settings = settings_for({"model": "conv2d", "epochs": 2}, {"target": "digit"})
+    end = train(build["fsdd"].folder, settings, tmp_path)
+    assert end.test is not None
+    assert end.test.scores["accuracy"] > 0.6
 
 
 @pytest.mark.slow

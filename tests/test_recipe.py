@@ -1,9 +1,7 @@
 """The contract of a recipe, kept by every one that ships, and what each corpus must look like."""
 
 import hashlib
-import io
 import struct
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from pipeline.recipe import Corpus, Recipe, load_recipe
 from pipeline.recipe_files import known_recipes, locate
 from pipeline.records import Example
 from tests.conftest import recipe_module
+from tests.miniatures import spoken_digits, tar_of
 
 PLACES = known_recipes()
 DIGITS_SHA = "14fb5cda7e642d56e7d38eeb03ae05c2d2b926518b4446678f9074fbdeaf8848"
@@ -33,25 +32,18 @@ def opened(role: str, file: Path) -> Opened:
     return open_source(role, file, hashlib.sha256(data).hexdigest(), file.parent, lambda done: None)
 
 
-def tar_of(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 @pytest.fixture
 def corpora(
     tmp_path: Path, commands_archive: Path, phrases_archive: Path
 ) -> dict[str, tuple[Corpus, dict[str, object]]]:
     """A miniature corpus of every recipe, with the params of its protocol."""
-    digits = tmp_path / "digits.txt"
-    recipe_module("digit_sum").tutorial(digits)
+    sequences = tmp_path / "digits.txt"
+    recipe_module("digit_sum").tutorial(sequences)
+    digits = spoken_digits(tmp_path / "digits.tar")
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
     return {
-        "digit_sum": (corpus_of(sequences=digits), {"lengths": [5, 10]}),
+        "digit_sum": (corpus_of(sequences=sequences), {"lengths": [5, 10]}),
+        "fsdd": (corpus_of(archive=digits), {"test": 5, "validation": 0}),
         "ljspeech": (corpus_of(archive=phrases_archive), {"validation": 2, "test": 4}),
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
@@ -221,6 +213,7 @@ def test_ljspeech_holds_out_the_last_ids(tmp_path: Path, end: str) -> None:
     assert found[0].labels == {
         "text": 'Dr. "LJ001-0001"',
         "normalized_text": 'Doctor "LJ001-0001"',
+        "tokens": 'Doctor "LJ001-0001"',
     }
     with pytest.raises(RecipeError, match=r"of 10 clips 3 \+ 7 can't be held out"):
         list(recipe_module("ljspeech").examples(corpus, validation=3, test=7))

@@ -9,6 +9,7 @@ from typing import IO
 import indexed_bzip2
 from isal import igzip, igzip_threaded, isal_zlib
 
+from pipeline.cores import usable_cores
 from pipeline.errors import ArchiveError
 
 CHUNK = 1 << 20
@@ -42,7 +43,9 @@ def stream(file: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
     kind = compression(file)
     with contextlib.ExitStack() as stack:
         if kind == "bzip2":
-            bz2 = stack.enter_context(indexed_bzip2.open(os.fspath(file), parallelization=0))
+            bz2 = stack.enter_context(
+                indexed_bzip2.open(os.fspath(file), parallelization=usable_cores())
+            )
             yield bz2, lambda: int(bz2.tell_compressed()) // 8
             return
         handle = stack.enter_context(file.open("rb"))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cli import export, models, prepare, publish, show, train, verify
+from pipeline.cli import cache, doctor, export, models, prepare, publish, show, train, verify
 from pipeline.errors import ShardwellError, UsageError
 
 COMMANDS = (
@@ -29,6 +29,8 @@ COMMANDS = (
     publish.add_publish,
     publish.add_pull,
     export.add,
+    cache.add,
+    doctor.add,
 )
 EXAMPLE = """\
 example:

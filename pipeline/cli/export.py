@@ -20,13 +20,21 @@ def add(commands: Any) -> None:
         "--format",
         choices=("parquet", "webdataset", "text"),
         default="parquet",
-        help="text is for tokens (default parquet)",
+        help="file format; text is for datasets of tokens (default parquet)",
     )
     parser.add_argument(
-        "--out", type=text.folder, required=True, metavar="DIR", help="a folder that is not there"
+        "--out",
+        type=text.folder,
+        required=True,
+        metavar="DIR",
+        help="a new folder; it must not exist",
     )
     parser.add_argument(
-        "--split", action="append", default=[], metavar="NAME", help="only this one (repeatable)"
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="export only this split (repeatable)",
     )
     text.add_json(parser)
 

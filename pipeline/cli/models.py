@@ -18,7 +18,7 @@ def add_evaluate(commands: Any) -> None:
     parser = text.command(
         commands,
         "evaluate",
-        "tell the scores of a saved model on a split",
+        "score a saved model on a split of a dataset",
         "shardwell evaluate runs/mnist-standard-lstm-* data/mnist/standard-pixels-*",
         run_evaluate,
     )
@@ -26,14 +26,17 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
     )
-    parser.add_argument("--split", default="test", metavar="NAME", help="default test")
+    parser.add_argument("--split", default="test", metavar="NAME", help="the split (default test)")
     parser.add_argument(
         "--robustness",
         action="store_true",
-        help="under noise, at other speeds, for unseen speakers; needs a dataset of waveforms",
+        help="also under noise, at other speeds and for unseen speakers; needs waveforms",
     )
     parser.add_argument(
-        "--cache", type=text.folder, metavar="DIR", help="for a copy of a dataset at a URL"
+        "--cache",
+        type=text.folder,
+        metavar="DIR",
+        help="where a copy of a dataset at a URL is kept",
     )
     text.add_json(parser)
 
@@ -73,13 +76,21 @@ def add_predict(commands: Any) -> None:
         run_predict,
     )
     _add_model(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, OGG, MP3 …")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="answers (default 3)")
     parser.add_argument(
-        "--stream", action="store_true", help="hear them chunk by chunk, with carried state"
+        "files", type=Path, nargs="+", metavar="FILE", help="audio files: WAV, FLAC, OGG, MP3 …"
     )
     parser.add_argument(
-        "--chunk", type=float, default=0.1, metavar="S", help="seconds of a chunk (default 0.1)"
+        "--top", type=int, default=3, metavar="N", help="how many answers per file (default 3)"
+    )
+    parser.add_argument(
+        "--stream", action="store_true", help="hear each file chunk by chunk, as from a microphone"
+    )
+    parser.add_argument(
+        "--chunk",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="length of a chunk in seconds (default 0.1)",
     )
     text.add_json(parser)
 
@@ -169,7 +180,10 @@ def add_export(commands: Any) -> None:
     )
     _add_model(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: model.onnx in the run's folder"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: model.onnx in the run's folder)",
     )
 
 

@@ -22,20 +22,27 @@ def add(commands: Any) -> None:
     )
     what = parser.add_argument_group("what")
     what.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a .py file")
-    what.add_argument("--protocol", metavar="P", help="way to use the corpus (default: the first)")
+    what.add_argument(
+        "--protocol",
+        metavar="P",
+        help="which way to use the corpus (default: the first; shardwell info lists them)",
+    )
     what.add_argument(
         "--features",
         metavar="KIND[@FRONTEND][:key=value,…]",
-        help="what to compute, as mfcc@torchaudio:n_mels=40 (default: the recipe's first)",
+        help="features to compute, such as mfcc@torchaudio:n_mels=40 (default: the recipe's)",
     )
     what.add_argument(
-        "--audio", default="", metavar="key=value,…", help="audio handling, as duration=none"
+        "--audio",
+        default="",
+        metavar="key=value,…",
+        help="how audio is handled, such as sample_rate=8000 or duration=none",
     )
     what.add_argument(
         "--params",
         default="",
         metavar="key=value,…",
-        help="change the protocol's parameters, as words=yes+no",
+        help="change the protocol's parameters, such as words=yes+no",
     )
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -43,37 +50,55 @@ def add(commands: Any) -> None:
         type=text.place,
         default="data",
         metavar="ROOT",
-        help="a folder, or a URL as s3://bucket/prefix (default data)",
+        help="where the dataset goes: a folder, or a URL such as s3://bucket/prefix (default data)",
     )
     where.add_argument(
         "--cache",
         type=text.folder,
         default="~/.cache/shardwell",
         metavar="DIR",
-        help="downloads and inflated archives (default ~/.cache/shardwell)",
+        help="where downloads and inflated archives are kept (default ~/.cache/shardwell)",
     )
-    where.add_argument("--manifest", type=Path, metavar="PATH", help="another manifest")
+    where.add_argument(
+        "--manifest", type=Path, metavar="PATH", help="your own manifest: a mirror, or a subset"
+    )
     where.add_argument(
         "--source",
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a source's file that is already at hand (checked all the same)",
+        help="a source's file that you have already; it is checked all the same (repeatable)",
     )
-    where.add_argument("--offline", action="store_true", help="never touch the network")
+    where.add_argument("--offline", action="store_true", help="never use the network")
     how = parser.add_argument_group("how")
-    how.add_argument("--engine", default="local", help="serial, local or dask (default local)")
+    how.add_argument(
+        "--engine",
+        default="local",
+        metavar="NAME",
+        help="what runs the workers: serial, local or dask (default local)",
+    )
     how.add_argument(
         "--address",
         metavar="URL",
-        help="scheduler of a running Dask cluster, as tcp://host:8786; one that you trust",
+        help="scheduler of a running Dask cluster that you trust, such as tcp://host:8786",
     )
-    how.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     how.add_argument(
-        "--max-bad", type=int, default=0, metavar="N", help="bad clips to leave out (default 0)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of processes (default: one per usable core)",
     )
-    how.add_argument("--dry-run", action="store_true", help="only say what it would take")
-    how.add_argument("--quiet", action="store_true", help="no bars")
+    how.add_argument(
+        "--max-bad",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out up to N unusable clips (default 0)",
+    )
+    how.add_argument(
+        "--dry-run", action="store_true", help="only say what it would take: clips, bytes, disk"
+    )
+    how.add_argument("--quiet", action="store_true", help="no progress bars")
     text.add_json(parser)
 
 
@@ -148,8 +173,13 @@ def _dry_run(request: "Request", as_json: bool) -> int:
                 "features": found.features,
                 "disk": found.disk,
                 "exact": found.exact,
+                "path": str(found.found.folder) if found.found else None,
             }
         )
+        return 0
+    if found.found:
+        print(f"up to date: {text.splits(found.rows)}")
+        print(found.found.folder)
         return 0
     about = "" if found.exact else "about "
     shards = "not known yet" if found.shards is None else f"{found.shards:,}"

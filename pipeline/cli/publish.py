@@ -23,23 +23,32 @@ def add_publish(commands: Any) -> None:
     what.add_argument("folders", nargs="+", type=text.folder, metavar="DIR", help="sealed datasets")
     what.add_argument("repository", metavar="USER/NAME", help="the repository on the Hub")
     what.add_argument(
-        "--format", choices=("parquet", "webdataset"), default="parquet", help="default parquet"
+        "--format",
+        choices=("parquet", "webdataset"),
+        default="parquet",
+        help="how the data is stored (default parquet)",
     )
     what.add_argument(
         "--config",
         action="append",
         default=[],
         metavar="NAME",
-        help="one per DIR, in their order (default: the kinds of features)",
+        help="a config's name, one per DIR in their order (default: the kinds of features)",
     )
     what.add_argument(
-        "--split", action="append", default=[], metavar="NAME", help="only this one (repeatable)"
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="publish only this split (repeatable)",
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--revision", default="main", metavar="BRANCH", help="default main")
-    where.add_argument("--tag", metavar="NAME", help="name the commit")
-    where.add_argument("--private", action="store_true", help="for its owners alone")
-    where.add_argument("--gated", action="store_true", help="only for whom its owners let in")
+    where.add_argument(
+        "--revision", default="main", metavar="BRANCH", help="the branch (default main)"
+    )
+    where.add_argument("--tag", metavar="NAME", help="tag the commit with this name")
+    where.add_argument("--private", action="store_true", help="visible to its owners only")
+    where.add_argument("--gated", action="store_true", help="people must ask its owners for access")
     _add_endpoint(where)
     where.add_argument(
         "--cache",
@@ -49,11 +58,13 @@ def add_publish(commands: Any) -> None:
         help="where the files are built before they are sent (default ~/.cache/shardwell)",
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--dry-run", action="store_true", help="build, prove, tell; send nothing")
+    how.add_argument(
+        "--dry-run", action="store_true", help="build and check everything, show it, send nothing"
+    )
     how.add_argument(
         "--i-may-redistribute",
         action="store_true",
-        help="your word where the licence is unknown or forbids it",
+        help="you confirm that you may pass the data on, where the licence does not say so",
     )
     text.add_json(parser)
 
@@ -69,7 +80,11 @@ def add_pull(commands: Any) -> None:
     )
     parser.add_argument("where", metavar="USER/NAME[@REVISION][:CONFIG]", help="what to bring")
     parser.add_argument(
-        "--out", type=text.folder, default="data", metavar="ROOT", help="a folder (default data)"
+        "--out",
+        type=text.folder,
+        default="data",
+        metavar="ROOT",
+        help="where it goes (default data)",
     )
     _add_endpoint(parser)
     text.add_json(parser)

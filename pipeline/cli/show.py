@@ -11,7 +11,13 @@ from pipeline.cli import text
 
 def add_list(commands: Any) -> None:
     """Declare ``shardwell list``."""
-    parser = text.command(commands, "list", "list the recipes", "shardwell list", run_list)
+    parser = text.command(
+        commands,
+        "list",
+        "list the corpora that can be prepared, and their protocols",
+        "shardwell list",
+        run_list,
+    )
     text.add_json(parser)
 
 
@@ -20,12 +26,12 @@ def add_info(commands: Any) -> None:
     parser = text.command(
         commands,
         "info",
-        "tell a corpus's licence, citation, sources, protocols and splits",
+        "show a corpus's licence, citation, sources, protocols and splits",
         "shardwell info speech_commands",
         run_info,
     )
     parser.add_argument("name", metavar="NAME", help="a recipe's name, or the path of its .py file")
-    parser.add_argument("--manifest", type=Path, metavar="PATH", help="another manifest")
+    parser.add_argument("--manifest", type=Path, metavar="PATH", help="your own manifest instead")
     text.add_json(parser)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+CACHE = "~/.cache/shardwell"  # as help texts name it
 
 
 def command(

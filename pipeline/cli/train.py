@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 
 # Every setting has its flag; what is not given is the model's own default, or the trainer's.
 FLAGS: tuple[tuple[str, type, str], ...] = (
-    ("model", str, "what is trained (default: the dataset's hint, else conv2d)"),
-    ("options", str, "the model's own, as hidden=96,layers=2"),
-    ("target", str, "the label to learn (default: the dataset's hint)"),
-    ("features", str, "computed while training, for a dataset of waveforms"),
-    ("epochs", int, "passes through train"),
-    ("batch_size", int, "examples of a step, over all processes together"),
-    ("window", int, "examples sorted by length together, for clips of any length"),
+    ("model", str, "the model (default: what the recipe suggests, else conv2d)"),
+    ("options", str, "the model's own settings, such as hidden=96,layers=2"),
+    ("target", str, "the label to learn (default: what the recipe suggests)"),
+    ("features", str, "features to compute while training, for a dataset of waveforms"),
+    ("epochs", int, "passes through the training split"),
+    ("batch_size", int, "examples per step, over all processes together"),
+    ("window", int, "how many examples are sorted by length together, for clips of any length"),
     ("optimizer", str, "adam, adamw or sgd"),
-    ("lr", float, "learning rate; its peak, with a schedule"),
-    ("weight_decay", float, "as the optimizer understands it"),
+    ("lr", float, "learning rate; with a schedule, its peak"),
+    ("weight_decay", float, "the optimizer's weight decay"),
     ("schedule", str, "constant or cosine"),
     ("warmup", float, "share of the run in which the learning rate rises"),
-    ("clip", float, "largest norm of the gradient; 0 for any"),
-    ("smoothing", float, "share of a class label that goes to all of them"),
-    ("augment", str, "shift+noise+mask, some of them, or none"),
-    ("patience", int, "evaluations without a better one that end the run"),
+    ("clip", float, "largest norm of the gradient; 0 for no limit"),
+    ("smoothing", float, "label smoothing: the share of a class that goes to all of them"),
+    ("augment", str, "shift+noise+mask, some of these, or none"),
+    ("patience", int, "stop after so many evaluations without a better one"),
     ("eval_every", int, "steps between evaluations (default: an epoch)"),
     ("eval_split", str, "the split that chooses the best model (default validation)"),
-    ("eval_examples", int, "evaluate on so many of them"),
+    ("eval_examples", int, "evaluate on only so many of its examples"),
     ("save_every", int, "steps between saves (default: at evaluations)"),
-    ("seed", int, "of weights, order, dropout and augmentation"),
+    ("seed", int, "seed of weights, order, dropout and augmentation"),
     ("device", str, "cpu, cuda or auto"),
     ("precision", str, "float32 or bfloat16"),
     ("workers", int, "processes that gather batches"),
@@ -51,10 +51,16 @@ def add(commands: Any) -> None:
         "where", type=text.place, metavar="DIR", help="a sealed dataset, or its URL"
     )
     parser.add_argument(
-        "--out", type=text.folder, metavar="DIR", help="the run's folder (default: one in runs)"
+        "--out",
+        type=text.folder,
+        metavar="DIR",
+        help="the run's folder (default: one in runs, named by data and settings)",
     )
     parser.add_argument(
-        "--cache", type=text.folder, metavar="DIR", help="for a copy of a dataset at a URL"
+        "--cache",
+        type=text.folder,
+        metavar="DIR",
+        help="where a copy of a dataset at a URL is kept",
     )
     settings = parser.add_argument_group("settings (each model has defaults of its own)")
     for name, kind, told in FLAGS:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.errors import FeatureError, UsageError, unknown_name
 from pipeline.features.options import canonical, flat, from_flat, options_of, parse_options
-from pipeline.features.plain import Pixels, Tokens, Waveform
+from pipeline.features.plain import Pixels, Tokens, Vector, Waveform
 from pipeline.features.spectral import LogMel, Mfcc, Spectrogram
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Pixels",
     "Spectrogram",
     "Tokens",
+    "Vector",
     "Waveform",
     "canonical",
     "from_dict",
@@ -65,7 +66,7 @@ class Feature(Protocol):
 
 
 KINDS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (Mfcc, LogMel, Spectrogram, Waveform, Pixels, Tokens)
+    kind.kind: kind for kind in (Mfcc, LogMel, Spectrogram, Waveform, Pixels, Vector, Tokens)
 }
 
 

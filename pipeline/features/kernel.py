@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import newest
 from pipeline.features.analysis import Analysis, padded, window
 from pipeline.features.mel import MelBank, mel_filters
 from pipeline.features.scale import Values
@@ -152,17 +152,11 @@ class _Plan:
 @cache
 def _library(precision: str) -> ctypes.CDLL | None:
     """The kernel for the newest instructions that this processor has; None without any kernel."""
-    library = _loaded(f"_kernel_{precision}_any")
-    level = library.level() if library else 0
-    for needed in (3, 4):
-        if level >= needed:
-            library = _loaded(f"_kernel_{precision}_v{needed}") or library
-    return library
+    return _declared(newest(Path(__file__).with_name("kernel.c"), f"_kernel_{precision}"))
 
 
-def _loaded(name: str) -> ctypes.CDLL | None:
-    """A compiled kernel, None where it was not compiled."""
-    library = compiled(Path(__file__).with_name("kernel.c"), name)
+def _declared(library: ctypes.CDLL | None) -> ctypes.CDLL | None:
+    """The same kernel, its arguments made known; None where there is none."""
     if library:
         pointer = ctypes.c_void_p
         library.analyse.argtypes = [pointer] * 3 + [ctypes.c_int64] + [pointer] * 3

@@ -1,4 +1,4 @@
-"""``Waveform``, ``Pixels`` and ``Tokens``: data that is stored as it comes."""
+"""``Waveform``, ``Pixels``, ``Vector`` and ``Tokens``: data that is stored as it comes."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -66,7 +66,10 @@ class Waveform:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Grey images as they are: (height, width) uint8; the loader gives float32 in [0, 1]."""
+    """Grey images as they are: (height, width) uint8; the loader gives float32 in [0, 1].
+
+    To a recurrent network an image is ``height`` rows of ``width`` pixels.
+    """
 
     kind: ClassVar[str] = "pixels"
     version: ClassVar[int] = 1
@@ -94,6 +97,31 @@ class Pixels:
                 f"got {'×'.join(map(str, images.shape[1:]))}"
             )
         return images
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Grey images as one run of pixels, row after row: (height·width,), else as ``Pixels``."""
+
+    kind: ClassVar[str] = "vector"
+    version: ClassVar[int] = 1
+    dtype: ClassVar[str] = "uint8"
+    step: ClassVar[float] = 1 / 255
+    bins: ClassVar[int] = 1
+
+    height: int = 28
+    width: int = 28
+
+    def __post_init__(self) -> None:
+        Pixels(self.height, self.width)  # refuses what makes no sense
+
+    def shape(self, n_samples: int | None) -> tuple[int | None, ...]:
+        """(height·width,)"""
+        return (self.height * self.width,)
+
+    def apply(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(batch, height, width) uint8 → (batch, height·width), the same memory."""
+        return Pixels(self.height, self.width).apply(images).reshape(len(images), -1)
 
 
 @dataclass(frozen=True)

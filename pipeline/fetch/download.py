@@ -47,8 +47,10 @@ def download(source: Source, kept: Path, progress: bool) -> str:
                 reasons[url] = str(error)
                 hopeful.remove(url)
             except LaterError as error:
-                reasons[url] = str(error)
                 pause = max(pause, error.seconds)
+                if reasons.get(url) == str(error):  # a mirror that stays away is told of once
+                    continue
+                reasons[url] = str(error)
             LOG.warning("%s: %s", url, reasons[url])
         fruitless = 1 if size_of(target.part) > before else fruitless + 1
         if not hopeful or fruitless > len(WAITS):

@@ -8,6 +8,7 @@ has checked the shards' offsets, and allocated what is written here. */
 #include <string.h>
 
 enum { LINE = 64, AHEAD = 8, MOST_THREADS = 16, PER_THREAD = 1 << 19 };
+enum { LANES = 8, OWN_CACHE = 1 << 20, FRESH = 1 << 25 };
 
 uint32_t abi(void) { return ABI; }
 
@@ -63,13 +64,12 @@ typedef struct {
     int64_t frame, n;
     char *out;
     int64_t row;
+    int past_caches;
 } Part;
 
-/* Runs of bytes to the begins of consecutive rows, zeros behind each. While one is copied the next
-one's first lines are fetched: the processor foresees the rest, but not where that one begins. */
-static void *copy_part(void *argument) {
-    const Part *p = argument;
-    char *out = p->out;
+/* One row after the other, zeros behind each. While one is copied the next one's first lines are
+fetched: the processor foresees the rest, but not where that one begins. */
+static void copy_rows(const Part *p) {
     for (int64_t i = 0; i < p->n; i++) {
         if (i + 1 < p->n) {
             int64_t size = p->lengths[i + 1] * p->frame;
@@ -77,10 +77,89 @@ static void *copy_part(void *argument) {
                 __builtin_prefetch((const char *)p->from[i + 1] + at);
         }
         int64_t size = p->lengths[i] * p->frame;
+        char *out = p->out + i * p->row;
         memcpy(out, (const char *)p->from[i], (size_t)size);
         memset(out + size, 0, (size_t)(p->row - size));
-        out += p->row;
     }
+}
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+
+/* A row under way: so many whole lines of it are left, and so many bytes behind them. */
+typedef struct {
+    const char *in;
+    char *out;
+    int64_t lines, rest, zeros;
+} Lane;
+
+static int64_t to_line(const char *out, int64_t most) {
+    int64_t bytes = -(intptr_t)out & (LINE - 1);
+    return bytes < most ? bytes : most;
+}
+
+static Lane begin_row(const Part *p, int64_t i) {
+    const char *in = (const char *)p->from[i];
+    char *out = p->out + i * p->row;
+    int64_t size = p->lengths[i] * p->frame, head = to_line(out, size);
+    memcpy(out, in, (size_t)head);
+    int64_t lines = (size - head) / LINE;
+    return (Lane){in + head, out + head, lines, size - head - lines * LINE, p->row - size};
+}
+
+static void end_row(const Lane *lane) {
+    char *out = lane->out + lane->rest, *end = out + lane->zeros;
+    memcpy(lane->out, lane->in, (size_t)lane->rest);
+    int64_t head = to_line(out, lane->zeros);
+    memset(out, 0, (size_t)head);
+    __m128i zero = _mm_setzero_si128();
+    for (out += head; end - out >= LINE; out += LINE)
+        for (int64_t k = 0; k < LINE; k += 16) _mm_stream_si128((__m128i *)(out + k), zero);
+    memset(out, 0, (size_t)(end - out));
+}
+
+static void stream_line(const char *from, char *to) {
+    const __m128i *in = (const __m128i *)from;
+    __m128i *out = (__m128i *)to;
+    __m128i a = _mm_loadu_si128(in), b = _mm_loadu_si128(in + 1);
+    __m128i c = _mm_loadu_si128(in + 2), d = _mm_loadu_si128(in + 3);
+    _mm_stream_si128(out, a), _mm_stream_si128(out + 1, b);
+    _mm_stream_si128(out + 2, c), _mm_stream_si128(out + 3, d);
+}
+
+/* Several rows at a time, line by line in turn, past the caches: memory answers many requests at
+once, and what is written there need not be read before. For batches that a core's own cache can't
+hold; but not for those so large that the C library asks for new pages each time, which the kernel has
+just zeroed in the caches. */
+static void stream_rows(const Part *p) {
+    Lane lanes[LANES];
+    int64_t active = 0, next = 0;
+    for (;;) {
+        while (active < LANES && next < p->n) lanes[active++] = begin_row(p, next++);
+        if (!active) break;
+        int64_t lines = lanes[0].lines;
+        for (int64_t k = 1; k < active; k++)
+            if (lanes[k].lines < lines) lines = lanes[k].lines;
+        for (int64_t at = 0; at < lines * LINE; at += LINE)
+            for (int64_t k = 0; k < active; k++) stream_line(lanes[k].in + at, lanes[k].out + at);
+        for (int64_t k = active - 1; k >= 0; k--) {
+            Lane *lane = &lanes[k];
+            lane->in += lines * LINE, lane->out += lines * LINE, lane->lines -= lines;
+            if (lane->lines) continue;
+            end_row(lane);
+            *lane = lanes[--active];
+        }
+    }
+    _mm_sfence();
+}
+#else
+static void stream_rows(const Part *p) { copy_rows(p); }
+#endif
+
+static void *copy_part(void *argument) {
+    const Part *p = argument;
+    if (p->past_caches) stream_rows(p);
+    else copy_rows(p);
     return NULL;
 }
 
@@ -90,12 +169,14 @@ void copy(const int64_t *from, const int64_t *lengths, int64_t frame, int64_t n,
           int64_t row, int64_t threads) {
     pthread_t helpers[MOST_THREADS];
     Part parts[MOST_THREADS];
+    int past_caches = n * row > OWN_CACHE && n * row < FRESH;
     if (threads > n * row / PER_THREAD) threads = n * row / PER_THREAD;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
     if (threads < 1) threads = 1;
     for (int64_t t = 0; t < threads; t++) {
         int64_t first = n * t / threads, end = n * (t + 1) / threads;
-        parts[t] = (Part){from + first, lengths + first, frame, end - first, out + first * row, row};
+        parts[t] = (Part){from + first, lengths + first, frame, end - first, out + first * row, row,
+                          past_caches};
     }
     int64_t started = 1; /* this thread takes the first part, and those that none can be had for */
     while (started < threads &&

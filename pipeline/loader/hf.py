@@ -31,6 +31,8 @@ def as_hf(sealed: Sealed, shards: Sequence[pa.RecordBatch], names: Sequence[str]
     columns = {
         name: datasets.ClassLabel(names=list(sealed.classes[name]))
         if kinds[name] == "class"
+        else datasets.List(datasets.Value("int64"))
+        if kinds[name] == "characters"
         else datasets.Value(VALUES[kinds[name]])
         for name in names
     }

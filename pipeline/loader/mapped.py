@@ -38,7 +38,7 @@ class Mapped:
         length, *inner = sealed.columns.shape
         frame = np.dtype(sealed.columns.dtype).itemsize * math.prod(n or 0 for n in inner)
         labels = sealed.columns.labels.items()
-        self._kinds = [(name, kind) for name, kind in labels if kind != "text"]
+        self._kinds = [(name, kind) for name, kind in labels if kind not in ("text", "characters")]
         values, offsets, *numbers = np.zeros((2 + len(self._kinds), count), np.int64)
         columns = np.array(numbers, np.int64).reshape(len(self._kinds), count)
         self.shards = Shards(ends, values, offsets, columns, length, frame)
@@ -73,7 +73,7 @@ class Mapped:
                 self._map(missing.number)
 
     def labels(self, found: Located) -> dict[str, torch.Tensor]:
-        """Every label but texts of located rows: (n,) int64 or float64."""
+        """Every label that is a number of located rows: (n,) int64 or float64."""
         return {
             name: values.view(torch.float64) if kind == "float" else values
             for (name, kind), values in zip(self._kinds, found.values, strict=True)
@@ -85,6 +85,18 @@ class Mapped:
         shards = map(self.shard, numbers.tolist())
         columns = (shard.keys if name == "key" else shard.labels[name] for shard in shards)
         return [column[row].as_py() for column, row in zip(columns, inside.tolist(), strict=True)]
+
+    def tokens(self, name: str, rows: Numbers) -> tuple[torch.Tensor, torch.Tensor]:
+        """A label of characters of some rows: (n, T) int64, zeros behind each, and (n,) lengths."""
+        numbers, inside = places_of(self.shards.ends, rows)
+        shards = map(self.shard, numbers.tolist())
+        places = zip(shards, inside.tolist(), strict=True)
+        found = [view(shard.labels[name][row].values) for shard, row in places]
+        lengths = torch.tensor([len(tokens) for tokens in found], dtype=torch.int64)
+        padded = np.zeros((len(found), max(map(len, found), default=0)), np.int64)
+        for row, tokens in zip(padded, found, strict=True):
+            row[: len(tokens)] = tokens
+        return torch.from_numpy(padded), lengths
 
     def _map(self, number: int) -> None:
         with self._mapping:  # an address that another thread has taken must stay what it was

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.dataset import Sealed, open_sealed
 from pipeline.errors import unknown_name
+from pipeline.holding import hold_for
 from pipeline.loader.mapped import Held
 from pipeline.loader.split import Split
 from pipeline.publish.place import is_on_hub
@@ -39,7 +40,10 @@ def open_dataset(
         UnknownNameError: there is no such label.
     """
     folder = _local(where, Path(cache) if cache else None)
-    return Dataset(open_sealed(folder), normalize, key, labels)
+    sealed = open_sealed(folder)
+    if is_url(where):  # shards of the copy are mapped when they are needed, so it must stay
+        hold_for(sealed, folder)
+    return Dataset(sealed, normalize, key, labels)
 
 
 def _local(where: str | Path, cache: Path | None) -> Path:

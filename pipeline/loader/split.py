@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.characters import Alphabet
 from pipeline.dataset import Sealed
 from pipeline.errors import UsageError, unknown_name
 from pipeline.loader.gather import Located, Numbers, places_of
@@ -41,6 +42,7 @@ class Split(torch.utils.data.Dataset[Item]):
         self._labels = {label: sealed.columns.labels[label] for label in labels}
         self._texts = [label for label, kind in self._labels.items() if kind == "text"]
         self._texts += ["key"] if key else []
+        self._spelt = [label for label, kind in self._labels.items() if kind == "characters"]
         self._inner = tuple(width or 0 for width in sealed.columns.shape[1:])
         self._mapped = Mapped(sealed, name, held)
         self._chosen: Numbers | None = None  # rows of a part of the split, in its order
@@ -53,6 +55,11 @@ class Split(torch.utils.data.Dataset[Item]):
         for none (in the split ``noise``).
         """
         return self.sealed.classes
+
+    @property
+    def alphabets(self) -> Mapping[str, Alphabet]:
+        """The alphabets of the labels that are characters, by label: to encode and decode with."""
+        return self.sealed.alphabets
 
     @property
     def normalized(self) -> bool:
@@ -121,10 +128,16 @@ class Split(torch.utils.data.Dataset[Item]):
 
         Raises:
             UnknownNameError: there is no such column.
+            UsageError: it holds token ids, which are no single values.
         """
         kinds = {"lengths": "lengths", "key": "text"} | dict(self.sealed.columns.labels)
         if name not in kinds:
             raise unknown_name(f"column of {self.name}", name, kinds)
+        if kinds[name] == "characters":
+            raise UsageError(
+                f"column {name} of {self.name}: expected single values, it holds token ids; "
+                "batch(indices) gives them padded"
+            )
         rows = self._rows(np.arange(len(self)))
         if kinds[name] == "text":
             return np.array(self._mapped.texts(name, rows), np.dtypes.StringDType())
@@ -159,6 +172,8 @@ class Split(torch.utils.data.Dataset[Item]):
         item: Item = {"features": torch.from_numpy(features), "lengths": len(features)}
         for name in self._labels:
             item[name] = shard.labels[name][row].as_py()
+        for name in self._spelt:
+            item |= {name: torch.tensor(item[name]).long(), f"{name}_lengths": len(item[name])}
         return item | ({"key": shard.keys[row].as_py()} if "key" in self._texts else {})
 
     def __getitems__(self, indices: Indices) -> list[Item]:
@@ -171,6 +186,8 @@ class Split(torch.utils.data.Dataset[Item]):
         items = [{name: column[i] for name, column in batch.items()} for i in rows]
         for item in items:
             item["features"] = item["features"][: item["lengths"]]
+            for name in self._spelt:
+                item[name] = item[name][: item[f"{name}_lengths"]]
         return items
 
     def batch(self, indices: Indices) -> Batch:
@@ -179,6 +196,8 @@ class Split(torch.utils.data.Dataset[Item]):
         Returns:
             ``features`` (B, T, …) float32 (int64 for tokens), ``lengths`` (B,) int64, class and
             integer labels (B,) int64, float labels (B,) float32, text labels a list of B texts.
+            A label of characters, as ``tokens``, is (B, T) int64, zeros behind each, with
+            ``tokens_lengths`` (B,) int64; token i + 1 is character i of its alphabet.
 
         Raises:
             IndexError: an index outside -len to len - 1.
@@ -194,6 +213,8 @@ class Split(torch.utils.data.Dataset[Item]):
                 batch[name] = values.float() if values.is_floating_point() else values
         for name in self._texts:
             batch[name] = self._mapped.texts(name, rows)
+        for name in self._spelt:
+            batch[name], batch[f"{name}_lengths"] = self._mapped.tokens(name, rows)
         return batch
 
     def keep_mapped(self, shards: Collection[int]) -> None:

@@ -27,7 +27,8 @@ DISK_ERRORS = (
 def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
     """Raise BuildError unless every split has the number of examples that was promised.
 
-    A split that no promise names is told, too: its promise may have been lost.
+    A split that no promise names is told, too: its promise may have been lost; and one without any
+    example, whose number nobody has pinned: its rule leaves it empty.
     """
     for split in rows.keys() - resolved.promised.keys() - {NOISE}:
         raise BuildError(
@@ -37,6 +38,13 @@ def check_promises(resolved: Resolved, rows: Mapping[str, int]) -> None:
         )
     for split, promised in resolved.promised.items():
         found = rows.get(split, 0)
+        if promised is None and not found and resolved.protocol.splits[split] != 0:
+            params = ", ".join(f"{k}={v}" for k, v in resolved.params.items()) or "no parameters"
+            raise BuildError(
+                f"{resolved.recipe.name} {resolved.protocol.name}: {split} is left without any "
+                f"example by its split rule ({params}); change --params, or take a protocol "
+                f"without {split}"
+            )
         if promised is not None and found != promised:
             raise BuildError(
                 f"{resolved.recipe.name} {resolved.protocol.name}: {split} should hold "

@@ -13,8 +13,9 @@ from pipeline.fetch import Verified, at_hand, still_missing
 from pipeline.manifest import Source
 from pipeline.plan import shard_count
 from pipeline.prepare.checks import disk_errors_in_one_line
+from pipeline.prepare.output import Prepared, find, output_of
 from pipeline.prepare.request import Request, Resolved, resolve
-from pipeline.prepare.run import generated_at_hand, make_plan, open_all
+from pipeline.prepare.run import generated_at_hand, hashes_of, make_plan, open_all
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Estimate:
         download: bytes still to be downloaded.
         inflated: bytes of plain copies of compressed sources still to be written.
         features: bytes of all shards.
+        found: the dataset, where it is there already: nothing is left to do.
         exact: whether counts and bytes were looked up in the inflated sources, or reckoned from
             the manifest.
     """
@@ -39,6 +41,7 @@ class Estimate:
     inflated: int | None
     features: int | None
     exact: bool
+    found: Prepared | None = None
 
     @property
     def disk(self) -> int | None:
@@ -57,6 +60,9 @@ def estimate(request: Request) -> Estimate:
     with disk_errors_in_one_line():
         files = {role: _at_hand(resolved, source) for role, source in resolved.sources.items()}
         here = {role: file for role, file in files.items() if file is not None}
+        found = _found(resolved, here)
+        if found:
+            return Estimate(found.rows, None, 0, 0, 0, 0, exact=True, found=found)
         if len(here) == len(files) and all(_plain(f, resolved).exists() for f in here.values()):
             return _from_plan(resolved, here)
         return _from_manifest(resolved, files)
@@ -67,6 +73,14 @@ def _at_hand(resolved: Resolved, source: Source) -> Verified | None:
         return generated_at_hand(resolved, source)
     request = resolved.request
     return at_hand(source, resolved.cache, resolved.given(source), request.progress)
+
+
+def _found(resolved: Resolved, here: Mapping[str, Verified]) -> Prepared | None:
+    """The dataset, if it is there already; what a missing generated source gives is not known."""
+    if any(source.generated and role not in here for role, source in resolved.sources.items()):
+        return None
+    declaration = resolved.declaration(hashes_of(resolved, here))
+    return find(resolved, declaration, output_of(resolved, declaration))
 
 
 def _plain(file: Verified, resolved: Resolved) -> Path:

@@ -1,5 +1,6 @@
 """What a person asks for, resolved into values; nothing is fetched or built here."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -82,8 +83,8 @@ class Resolved:
 
     @property
     def recorded_rate(self) -> int | None:
-        """The recordings' rate in Hz, which is the recipe's own."""
-        return self.recipe.audio.sample_rate if self.recipe.audio else None
+        """The recordings' rate in Hz."""
+        return _recorded_rate(self.recipe)
 
     def given(self, source: Source) -> Path | None:
         """The file at hand that the request names for a source."""
@@ -154,6 +155,7 @@ def resolve(request: Request) -> Resolved:
                 f"choose another of {', '.join(manifest.protocols)} with --protocol"
             )
     params = dict(protocol.params) | _params(request.params, protocol)
+    _check_params(recipe, params)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
@@ -205,8 +207,12 @@ def _feature(given: str | Feature | None, recipe: Recipe, audio: Audio | None) -
 
 def _waveform_dtype(audio: Audio, recipe: Recipe) -> str:
     """16-bit samples stay so where nothing but their number is changed."""
-    recorded = recipe.audio and audio.sample_rate == recipe.audio.sample_rate
-    return "int16" if recorded and audio.keeps_samples else "float32"
+    as_recorded = audio.sample_rate == _recorded_rate(recipe)
+    return "int16" if as_recorded and audio.keeps_samples else "float32"
+
+
+def _recorded_rate(recipe: Recipe) -> int | None:
+    return recipe.recorded or (recipe.audio.sample_rate if recipe.audio else None)
 
 
 def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, Param]:
@@ -218,6 +224,16 @@ def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, P
         if key not in protocol.params:
             raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
     return dict(given)
+
+
+def _check_params(recipe: Recipe, params: Mapping[str, Param]) -> None:
+    """Raise RecipeError now, before any download, where ``examples`` can't take the parameters."""
+    try:
+        inspect.signature(recipe.examples).bind(None, **params)
+    except TypeError as error:
+        raise RecipeError(
+            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
+        ) from None
 
 
 def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:

@@ -1,9 +1,7 @@
 """``prepare_dataset``: the whole walk from a request to a sealed dataset."""
 
 import contextlib
-import inspect
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,11 +13,13 @@ from tqdm import tqdm
 
 from pipeline.archive import Opened, open_source
 from pipeline.build import Job, build
+from pipeline.cores import usable_cores
 from pipeline.dataset import seal
 from pipeline.engines import ENGINES, WITH_ADDRESS, WORKER_NEVER_BEGAN
 from pipeline.errors import RecipeError, ShardwellError, UsageError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, quiet
 from pipeline.files import flush
+from pipeline.holding import holding
 from pipeline.manifest import Source
 from pipeline.plan import Plan, read_rows, write_plan
 from pipeline.prepare.checks import (
@@ -60,11 +60,7 @@ def prepare_dataset(request: Request) -> Prepared:
     resolved = resolve(request)
     with disk_errors_in_one_line():
         files = generated_files(resolved)
-        hashes = {
-            role: files[role].sha256 if role in files else str(source.sha256)
-            for role, source in resolved.sources.items()
-        }
-        declaration = resolved.declaration(hashes)
+        declaration = resolved.declaration(hashes_of(resolved, files))
         output = output_of(resolved, declaration)
         found = find(resolved, declaration, output)
         if found:
@@ -107,6 +103,14 @@ def _generated_file(resolved: Resolved, source: Source) -> Verified:
     return generate(source, resolved.cache, key, make, resolved.request.progress)
 
 
+def hashes_of(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, str]:
+    """Role → sha256 (hex), of the generated files at hand and as the manifest pins the others."""
+    return {
+        role: files[role].sha256 if role in files else str(source.sha256)
+        for role, source in resolved.sources.items()
+    }
+
+
 def generated_at_hand(resolved: Resolved, source: Source) -> Verified | None:
     """The file of a generated source if it was made before; nothing is made."""
     path = generated_path(source, resolved.cache, source_key(resolved, source))
@@ -139,9 +143,16 @@ def _build(
 ) -> Prepared:
     """Open the sources, plan, build every shard, seal."""
     request = resolved.request
-    workers = request.workers or os.cpu_count() or 1
-    with ENGINES[request.engine](workers, PRELOAD, request.address) as run:
-        opened = open_all(resolved, files)
+    workers = request.workers or usable_cores()
+    with (
+        ENGINES[request.engine](workers, PRELOAD, request.address) as run,
+        holding(*(file.path for file in files.values())),
+        contextlib.ExitStack() as reading,
+    ):
+        opened: dict[str, Opened] = {}
+        for role, file in files.items():  # held one by one: the next may take minutes to inflate
+            opened |= open_all(resolved, {role: file})
+            reading.enter_context(holding(opened[role].path))
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -208,12 +219,6 @@ def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> P
         BuildError: a split has another number of examples than the protocol promises.
     """
     recipe = resolved.recipe
-    try:
-        inspect.signature(recipe.examples).bind(None, **resolved.params)
-    except TypeError as error:
-        raise RecipeError(
-            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
-        ) from None
     corpus, audio = Corpus(opened), resolved.audio
     examples = _examples(recipe.name, partial(recipe.examples, corpus, **resolved.params))
     if recipe.noise and resolved.with_noise:

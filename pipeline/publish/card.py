@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.dataset import Sealed
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.config import ENDINGS, Config
 from pipeline.publish.features import column_of, hf_features
 from pipeline.publish.snippets import snippets
@@ -80,7 +80,7 @@ def _tasks(configs: Sequence[Config]) -> list[str]:
         sealed = config.sealed
         if isinstance(sealed.feature, Tokens):
             continue
-        audio = not isinstance(sealed.feature, Pixels)
+        audio = not isinstance(sealed.feature, Pixels | Vector)
         if target_of(sealed):
             found.add("audio-classification" if audio else "image-classification")
         elif audio and "text" in sealed.columns.labels.values():
@@ -94,7 +94,13 @@ def _size(configs: Sequence[Config]) -> str:
 
 
 def _tags(configs: Sequence[Config]) -> list[str]:
-    modality = {"audio": "audio", "features": "audio", "image": "image", "tokens": "tabular"}
+    modality = {
+        "audio": "audio",
+        "features": "audio",
+        "image": "image",
+        "tokens": "tabular",
+        "vector": "image",
+    }
     kinds = {config.sealed.feature.kind for config in configs}
     return [*sorted(kinds | {modality[column_of(c.sealed)] for c in configs}), "shardwell"]
 
@@ -137,6 +143,8 @@ def _what(sealed: Sealed) -> str:
         return f"waveforms at {feature.sample_rate:,} Hz"
     if isinstance(feature, Pixels):
         return f"grey images of {feature.height}×{feature.width} pixels"
+    if isinstance(feature, Vector):
+        return f"grey images of {feature.height}×{feature.width} pixels, each as one vector"
     if isinstance(feature, Tokens):
         return f"sequences of tokens below {feature.vocabulary}"
     front_end = sealed.info["features"].get("front_end", "")
@@ -158,6 +166,7 @@ def _config(config: Config, several: bool) -> list[str]:
     parts += [
         _columns(sealed),
         _labels(found),
+        _alphabets(sealed),
         _statistics(sealed),
         _made(sealed),
         _findings(sealed),
@@ -180,6 +189,14 @@ def _labels(found: Summary) -> str:
         head = f"Label `{name}`, {len(rows):,} classes:\n\n"
         parts.append(head + _table(("class", *found.lengths), rows[:CLASSES]))
     return "\n".join(parts)
+
+
+def _alphabets(sealed: Sealed) -> str:
+    return "\n".join(
+        f"Label `{name}`: the ids of characters; 1 is the first of `{alphabet.characters!r}`, "
+        "0 is free for padding and CTC's blank.\n"
+        for name, alphabet in sealed.alphabets.items()
+    )
 
 
 def _statistics(sealed: Sealed) -> str:

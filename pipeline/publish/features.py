@@ -1,10 +1,12 @@
 """Our columns as those that a stranger expects, with Hugging Face ``Features``, and back.
 
 key        Value("string")
-<label>    ClassLabel(names), Value("int64"), Value("float64") or Value("string")
+<label>    ClassLabel(names), Value("int64"), Value("float64") or Value("string"), or
+           List(Value("int64")) for characters
 features   Array2D((None, bins)), with num_frames, for spectra
 audio      Audio(rate): FLAC or WAV bytes, with num_samples, for waveforms
 image      Image(): PNG bytes, for pixels
+vector     List(Value("uint8"))
 tokens     List(Value("int64"))
 """
 
@@ -18,7 +20,7 @@ import pyarrow as pa
 from pipeline.columns import lists, numbers, strings, view
 from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.media import as_audio, as_png, audio_ending, from_audio, from_png
 from pipeline.publish.rows import Array, Rows
 from pipeline.shard import LABEL_ARROW_TYPES
@@ -30,7 +32,7 @@ VALUES = {"int": "int64", "float": "float64", "text": "string"}
 
 def column_of(sealed: Sealed) -> str:
     """The name that a dataset's features are published under."""
-    names = {Waveform: "audio", Pixels: "image", Tokens: "tokens"}
+    names = {Waveform: "audio", Pixels: "image", Vector: "vector", Tokens: "tokens"}
     return names.get(type(sealed.feature), "features")
 
 
@@ -44,6 +46,15 @@ def check_names(sealed: Sealed) -> None:
             )
 
 
+def label_value(kind: str) -> Any:
+    """A label that is no class as ``datasets`` has it."""
+    import datasets
+
+    if kind == "characters":
+        return datasets.List(datasets.Value("int64"))
+    return datasets.Value(VALUES[kind])
+
+
 def label_features(sealed: Sealed) -> dict[str, Any]:
     """The key and the labels as ``datasets`` has them."""
     import datasets
@@ -53,7 +64,7 @@ def label_features(sealed: Sealed) -> dict[str, Any]:
         features[name] = (
             datasets.ClassLabel(names=list(sealed.classes[name]))
             if kind == "class"
-            else datasets.Value(VALUES[kind])
+            else label_value(kind)
         )
     return features
 
@@ -67,7 +78,7 @@ def hf_features(sealed: Sealed) -> Any:
         kind = datasets.Audio(sampling_rate=feature.sample_rate)
     elif isinstance(feature, Pixels):
         kind = datasets.Image()
-    elif isinstance(feature, Tokens):
+    elif isinstance(feature, Tokens | Vector):
         kind = datasets.List(datasets.Value(feature.dtype))
     else:
         kind = datasets.Array2D((None, sealed.columns.shape[1]), feature.dtype)
@@ -80,7 +91,7 @@ def stored_types(sealed: Sealed) -> dict[str, pa.DataType]:
     types = {"key": pa.string()}
     types |= {name: LABEL_ARROW_TYPES[kind] for name, kind in sealed.columns.labels.items()}
     name, value = column_of(sealed), pa.from_numpy_dtype(np.dtype(sealed.columns.dtype))
-    plain = {"audio": FILE, "image": FILE, "tokens": pa.list_(value)}
+    plain = {"audio": FILE, "image": FILE, "tokens": pa.list_(value), "vector": pa.list_(value)}
     types[name] = plain.get(name, pa.list_(pa.list_(value)))
     return types | ({LENGTHS[name]: pa.int32()} if name in LENGTHS else {})
 
@@ -144,6 +155,10 @@ def decode(columns: Mapping[str, pa.Array], sealed: Sealed, most: int) -> Rows:
             raise DatasetError(
                 f"label {label}: expected classes 0 to {len(names) - 1}, or -1 for none"
             )
+    for label, alphabet in sealed.alphabets.items():
+        ids = _values(columns[label].flatten())
+        if len(ids) and not 1 <= ids.min() <= ids.max() < len(alphabet):
+            raise DatasetError(f"label {label}: expected token ids 1 to {len(alphabet) - 1}")
     labels = {label: columns[label] for label in sealed.columns.labels}
     return Rows(columns["key"], labels, lengths, values)
 

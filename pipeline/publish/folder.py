@@ -8,12 +8,12 @@
 holds the format and, per shard, its file's bytes and sha256 and the hash of its rows.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline.cores import usable_cores
 from pipeline.dataset import NAME, open_sealed, verify
 from pipeline.errors import DatasetError, UsageError, unknown_name
 from pipeline.files import sha256_of, write_json, written
@@ -102,7 +102,7 @@ def _write_config(folder: Path, config: Config, form: str, tick: Tick) -> None:
         size = path.stat().st_size
         return info.shard, {"bytes": size, "sha256": sha256_of(path), "content": content}
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, usable_cores())) as pool:
         files = dict(pool.map(entry, config.shards))
     info = dict(config.sealed.info)
     info["splits"] = {split: info["splits"][split] for split in config.splits}

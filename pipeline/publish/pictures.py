@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.config import Config
 from pipeline.publish.media import as_png
 from pipeline.publish.rows import Array
@@ -28,7 +28,9 @@ def picture(config: Config) -> bytes | None:
     shard = read_shard(sealed.folder / f"{config.shards[0].shard}.arrow", sealed.columns)
     examples = [shard.features(row) for row in _chosen(shard, target_of(sealed))]
     examples = [example for example in examples if example.size]
-    if isinstance(sealed.feature, Pixels):
+    if isinstance(sealed.feature, Vector):
+        examples = [e.reshape(sealed.feature.height, sealed.feature.width) for e in examples]
+    if isinstance(sealed.feature, Pixels | Vector):
         tiles = [np.repeat(_fitted(e)[..., None], 3, axis=2) for e in examples]
     elif isinstance(sealed.feature, Waveform):
         tiles = [_wave(example) for example in examples]

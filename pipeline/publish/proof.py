@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.cores import usable_cores
 from pipeline.dataset import NAME
 from pipeline.errors import DatasetError
 from pipeline.publish.config import Config, Tick
@@ -22,7 +22,7 @@ from pipeline.publish.webdataset import tar_features
 from pipeline.records import ShardInfo
 from pipeline.shard import read_shard
 
-AT_ONCE = min(4, os.cpu_count() or 1)  # shards that are compared at a time
+AT_ONCE = min(4, usable_cores())  # shards that are compared at a time
 
 
 def check_folder(folder: Path, configs: Sequence[Config], form: str, tick: Tick) -> None:

@@ -80,6 +80,9 @@ class Content:
                 lengths, text = _text(column)
                 self._add(f"{name} lengths", lengths)
                 self._add(name, text)
+            elif pa.types.is_list(column.type):
+                self._add(f"{name} lengths", np.diff(view(column.offsets)).tobytes())
+                self._add(name, view(column.flatten()).tobytes())
             else:
                 self._add(name, view(column).tobytes())
 

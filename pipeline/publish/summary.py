@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.columns import view
-from pipeline.features import Pixels, Tokens, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.config import Config
 from pipeline.shard import read_shard
 
@@ -46,7 +46,7 @@ def summary(config: Config) -> Summary:
                 classes = view(shard.labels[name])  # noise has none: -1
                 table[:, column] += np.bincount(classes[classes >= 0], minlength=len(table))
         lengths[split] = _span(np.concatenate(found) / (rate or 1), rate is not None)
-    units = {Waveform: "seconds", Pixels: "lines", Tokens: "tokens"}
+    units = {Waveform: "seconds", Pixels: "lines", Tokens: "tokens", Vector: "values"}
     named = {
         name: {c: tuple(map(int, row)) for c, row in zip(sealed.classes[name], table, strict=True)}
         for name, table in counts.items()

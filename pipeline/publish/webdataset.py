@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.dataset import Sealed
 from pipeline.features import Pixels, Waveform
 from pipeline.files import written
-from pipeline.publish.features import VALUES
+from pipeline.publish.features import label_value
 from pipeline.publish.media import as_audio, as_png
 from pipeline.publish.rows import Array, Rows, pieces
 from pipeline.records import ShardInfo
@@ -73,7 +73,7 @@ def tar_features(sealed: Sealed) -> Any:
         kinds["npy"] = datasets.Array2D((None, sealed.columns.shape[1]), dtype)
     labels = {"key": datasets.Value("string")}
     for name, kind in sealed.columns.labels.items():
-        labels[name] = datasets.Value(VALUES.get(kind, "string"))
+        labels[name] = label_value("text" if kind == "class" else kind)
     features = {"json": labels}
     target = target_of(sealed)
     if target:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.characters import BLANK, Alphabet
 from pipeline.errors import UsageError
 from pipeline.train.fusion import Fusion, Heard, extended, finished, weighted
 from pipeline.train.models.frames import Frames
 from pipeline.train.recognition import recognition
-from pipeline.train.text import BLANK, Alphabet
 
 Floats = npt.NDArray[np.floating]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import ctc_loss as torch_ctc_loss
 
+from pipeline.characters import BLANK
 from pipeline.errors import UsageError
 from pipeline.train.models.frames import Frames
-from pipeline.train.text import BLANK
 
 
 def needed_frames(tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

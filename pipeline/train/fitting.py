@@ -34,7 +34,11 @@ def describe(data: Dataset, settings: Settings) -> Description:
     problem = _misfit(chosen, sealed, target)
     if problem:
         fitting = [name for name, e in MODELS.items() if not _misfit(e, sealed, target)]
-        advice = f"what fits it: {', '.join(fitting)}" if fitting else "no model fits it"
+        advice = (
+            f"what fits it: {', '.join(fitting)}"
+            if fitting
+            else "no model fits it: prepare other features"
+        )
         raise UsageError(f"{settings.model} needs {problem}; {advice}")
     hears = isinstance(sealed.feature, Waveform) and chosen.takes == "frames"
     if settings.features and not hears:

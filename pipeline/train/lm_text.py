@@ -6,8 +6,8 @@ A clip is left out by its name, and also where another clip says the very same.
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.characters import normalise
 from pipeline.errors import ModelError, UsageError
-from pipeline.train.text import normalise
 
 LONGEST_LINE = 1 << 16  # characters
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import torch
 
+from pipeline.characters import Alphabet, alphabet_of, normalise
 from pipeline.dataset import Sealed
 from pipeline.errors import ModelError, UsageError
 from pipeline.loader import open_dataset
@@ -17,7 +18,7 @@ from pipeline.train.beam import beam_search, log_probabilities
 from pipeline.train.ctc import ctc_loss, greedy
 from pipeline.train.models.frames import Frames
 from pipeline.train.recognition import recognition
-from pipeline.train.text import Alphabet, alphabet_of, encoded, normalise
+from pipeline.train.text import encoded
 
 Targets = tuple[torch.Tensor, torch.Tensor]
 

@@ -2,9 +2,10 @@
 
 import argparse
 import importlib
-import os
 import platform
 from pathlib import Path
+
+from pipeline.cores import usable_cores
 
 NAMES = ("start_workers", "features", "prepare", "load", "publish")
 
@@ -14,7 +15,7 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as info:
         model = next((line.split(":")[1].strip() for line in info if "model name" in line), model)
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{model}, {usable_cores()} cores, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":
