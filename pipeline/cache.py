@@ -1,9 +1,9 @@
 """A bounded cache of verified shards, shared by all processes of a machine that stream.
 
-A shard's file is named by the shard and its sha256, and has that name only once it has that hash:
-datasets, and versions of one, share the folder and never meet. What was used longest ago is removed
-when room is needed. Who has mapped it reads on, for the system keeps its bytes until the map ends;
-who finds it gone fetches it again.
+A shard's file is named by the shard and its sha256, and has that name only once its rows are proven
+to be those: datasets, and versions of one, share the folder and never meet. What was used longest
+ago is removed when room is needed. Who has mapped it reads on, for the system keeps its bytes until
+the map ends; who finds it gone fetches it again.
 
 Each shard has a lock: its holder fetches or maps it, and meanwhile nobody removes it. Room is
 reserved before the first byte comes, under one lock for all, by a file that has the shard's size
@@ -13,14 +13,13 @@ and takes no disk. What a killed process reserved or half fetched is swept when 
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RemoteError
 from pipeline.files import lock_of, sweep
 from pipeline.records import ShardInfo
-from pipeline.remote import fetch_shard, is_whole
 
 ROOM = ".room.part"  # ends the name of a reservation
 PAUSE = 0.01  # seconds until it is looked again whether others have finished
@@ -28,18 +27,21 @@ PAUSE = 0.01  # seconds until it is looked again whether others have finished
 
 @dataclass(frozen=True)
 class Cache:
-    """Where shards of the dataset at ``url`` are kept.
+    """Where shards of a dataset elsewhere are kept.
 
     Attributes:
-        url: without a slash at its end.
+        fetch: brings a shard to a path: verified and flushed, or not at all. Can be pickled.
         folder: may hold shards of other datasets, too.
         most: bytes that all shards in the folder may take, those that are being fetched included.
             At least one shard must fit.
+        rebuilt: whether shards are written here: another version of Arrow than the dataset's may
+            give a file of another size.
     """
 
-    url: str
+    fetch: Callable[[Path, ShardInfo], None]
     folder: Path
     most: int
+    rebuilt: bool = False
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def held(cache: Cache, shard: ShardInfo) -> Iterator[Path]:
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_of(target).acquire(poll_interval=PAUSE))
-            if not is_whole(target, shard):
+            if not _is_whole(cache, target, shard):
                 _fetch(cache, target, shard)
             _used(target, time.time_ns())
         except OSError as error:
@@ -83,13 +85,17 @@ def _place(cache: Cache, shard: ShardInfo) -> Path:
     return cache.folder / f"{shard.shard}.{shard.sha256}.arrow"
 
 
+def _is_whole(cache: Cache, target: Path, shard: ShardInfo) -> bool:
+    return target.is_file() and (cache.rebuilt or target.stat().st_size == shard.bytes)
+
+
 def _fetch(cache: Cache, target: Path, shard: ShardInfo) -> None:
     target.unlink(missing_ok=True)
     reservation = target.with_name(f".{target.name}{ROOM}")
     try:
         while not _reserved(cache, reservation, target.name, shard.bytes):
             time.sleep(PAUSE)
-        fetch_shard(cache.url, target, shard)
+        cache.fetch(target, shard)
     finally:
         reservation.unlink(missing_ok=True)
 

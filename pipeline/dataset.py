@@ -9,11 +9,13 @@ without it is not a dataset.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.characters import Alphabet
+from pipeline.cores import usable_cores
 from pipeline.errors import DatasetError, ShardwellError, UsageError
 from pipeline.features import Feature, Pixels, Tokens, Vector, Waveform, from_dict
 from pipeline.files import sha256_of
@@ -23,6 +25,7 @@ from pipeline.shard import LABEL_ARROW_TYPES, REMEDY, Columns, read_shard
 
 FORMAT = 1
 NAME = "dataset.json"
+AT_ONCE = 4  # shards that are hashed at a time
 FINDING = {"key", "split", "source", "offset", "size", "reason", "left_out"}
 SHARD_NAME = re.compile(r"[a-z]+-\d{5,}-of-\d{5,}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -249,12 +252,19 @@ def verify(folder: Path, tick: Callable[[int], object]) -> list[str]:
         DatasetError: the directory can't be opened as a dataset at all.
     """
     sealed = open_sealed(folder)
+    shards = [shard for shards in sealed.splits.values() for shard in shards]
+
+    def found(shard: ShardInfo) -> list[str]:
+        return _shard_problems(folder / f"{shard.shard}.arrow", shard, sealed.columns)
+
     problems = []
-    for shards in sealed.splits.values():
-        for shard in shards:
-            path = folder / f"{shard.shard}.arrow"
-            problems.extend(_shard_problems(path, shard, sealed.columns))
+    pool = ThreadPoolExecutor(min(AT_ONCE, usable_cores()))
+    try:
+        for shard, own in zip(shards, pool.map(found, shards), strict=True):
+            problems += own
             tick(shard.bytes)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return problems
 
 

@@ -12,6 +12,7 @@
     ├── BuildError              a build that can't go on: bad clips, broken promises, a dead worker
     ├── OutputError             the output can't be written: something else is there, no space left
     ├── RemoteError             a store elsewhere (S3, …) that can't be read or written
+    │   └── UnreachableError    it did not answer; what was brought earlier may do
     ├── ModelError              a saved model that is damaged, or doesn't fit the data
     ├── TrainingError           a training that can't go on: the loss is no number any more
     └── DatasetError            a directory that is not a sealed dataset, or a damaged one
@@ -70,6 +71,10 @@ class OutputError(ShardwellError):
 
 class RemoteError(ShardwellError):
     """A store elsewhere that can't be read or written."""
+
+
+class UnreachableError(RemoteError):
+    """A store elsewhere that does not answer, or is out of order."""
 
 
 class ModelError(ShardwellError):

@@ -7,6 +7,7 @@ it locks nothing. The system releases a lock when its holder dies.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CHUNK, PIECE = 1 << 20, 1 << 18
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # no room, or no right
 LOG = logging.getLogger(__name__)
 CACHE = Path("~/.cache/shardwell")  # downloads, inflated archives, copies of remote datasets
 

@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import RemoteError, ShardwellError
+from pipeline.errors import RemoteError, ShardwellError, UnreachableError
+from pipeline.files import DISK_ERRORS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+KIND = "dataset"  # of all repositories that are read or written
 LOGIN = "log in with: hf auth login, or set HF_TOKEN"
-AGAIN = "run the same command again, what was sent is kept"
+AGAIN = "run the same command again"
 STATUS = {
     400: "it refuses the request",
     401: f"it doesn't know this token; {LOGIN}",
     403: "this token may not do that there; take one that may write, or another name",
     409: "the name is taken",
-    412: "somebody else changed it meanwhile; run the same command again",
+    412: f"somebody else changed it meanwhile; {AGAIN}",
     413: "the upload is larger than it takes",
     429: f"too many requests; {AGAIN}",
 }
@@ -60,7 +62,8 @@ def hub_errors(where: str) -> Iterator[None]:
     The libraries' errors share no class: hence the broad ``except``.
 
     Raises:
-        RemoteError: whatever it was. Errors of this machine's disk stay what they are.
+        UnreachableError: it does not answer, or says that it is out of order.
+        RemoteError: whatever else it was. Errors of this machine's disk stay what they are.
     """
     try:
         yield
@@ -69,17 +72,14 @@ def hub_errors(where: str) -> Iterator[None]:
     except Exception as error:
         if _is_of_the_disk(error):
             raise
-        raise RemoteError(f"{where}: {_without_token(_reason(error))}") from None
+        kind = UnreachableError if _is_unreachable(error) else RemoteError
+        raise kind(f"{where}: {_without_token(_reason(error))}") from None
 
 
 def status_of(error: BaseException | None) -> int | None:
     """The HTTP status in an error, or in those that it was made of."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-        error = error.__cause__ or error.__context__
-    return None
+    statuses = (getattr(getattr(e, "response", None), "status_code", None) for e in _chain(error))
+    return next((status for status in statuses if isinstance(status, int)), None)
 
 
 def _reason(error: Exception) -> str:
@@ -102,9 +102,16 @@ def _reason(error: Exception) -> str:
         said = STATUS.get(status, f"the Hub is out of order; {AGAIN}" if status >= 500 else "")
         told = getattr(error, "server_message", None)
         return f"{said or 'it refuses'} (status {status}{f': {told}' if told else ''})"
-    if any(kind.__name__ in UNREACHABLE for e in _chain(error) for kind in type(e).__mro__):
+    if _is_unreachable(error):
         return f"the Hub can't be reached, or the line was cut; {AGAIN}"
     return str(error) or type(error).__name__
+
+
+def _is_unreachable(error: Exception) -> bool:
+    status = status_of(error)
+    if status is not None or "xet-" in str(error):
+        return status is not None and status >= 500
+    return any(kind.__name__ in UNREACHABLE for e in _chain(error) for kind in type(e).__mro__)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -115,7 +122,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_of_the_disk(error: Exception) -> bool:
     """Whether it is the system's word about a file: no space, no right."""
-    return isinstance(error, OSError) and bool(error.errno) and error.filename is not None
+    if not isinstance(error, OSError) or not error.errno:
+        return False
+    return error.filename is not None or error.errno in DISK_ERRORS
 
 
 def _without_token(text: str) -> str:

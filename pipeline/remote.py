@@ -6,7 +6,6 @@ environment and ``~/.aws``). A copy lies in ``<cache>/remote/<of URL>-<of datase
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import secrets
@@ -17,7 +16,7 @@ from typing import Any, TypeGuard
 
 from pipeline.dataset import NAME, Sealed, check_size, parse
 from pipeline.errors import DatasetError, RemoteError
-from pipeline.files import CACHE, CHUNK, alone, sha256_of, written
+from pipeline.files import CACHE, CHUNK, DISK_ERRORS, alone, sha256_of, written
 from pipeline.holding import holding
 from pipeline.records import ShardInfo
 
@@ -26,7 +25,6 @@ from pipeline.records import ShardInfo
 WHOLE_OR_ABSENT = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 INSTALL = {"s3": "pip install 'shardwell[s3]'", "s3a": "pip install 'shardwell[s3]'"}
 AT_ONCE = 4  # shards that are fetched at a time
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LARGEST_JSON = 1 << 28  # bytes of a dataset.json or a sidecar that are read
 
 
@@ -131,11 +129,6 @@ def bring(url: str, cache: Path | None = None) -> Path:
     return folder
 
 
-def is_whole(target: Path, shard: ShardInfo) -> bool:
-    """Whether ``fetch_shard`` brought that shard: a name stands for bytes that were verified."""
-    return target.is_file() and target.stat().st_size == shard.bytes
-
-
 def fetch_shard(url: str, target: Path, shard: ShardInfo) -> None:
     """Bring a shard of the dataset at a URL to ``target``: verified, or not at all.
 
@@ -205,13 +198,18 @@ def _shards(sealed: Sealed) -> Sequence[ShardInfo]:
     return [shard for shards in sealed.splits.values() for shard in shards]
 
 
+def _is_whole(target: Path, shard: ShardInfo) -> bool:
+    """Whether ``fetch_shard`` brought that shard: a name stands for bytes that were verified."""
+    return target.is_file() and target.stat().st_size == shard.bytes
+
+
 def _fetch(url: str, folder: Path, shard: ShardInfo) -> None:
     """Bring one shard to a copy, unless it is there."""
     target = folder / f"{shard.shard}.arrow"
-    if is_whole(target, shard):  # without a lock: a cache may be read-only
+    if _is_whole(target, shard):  # without a lock: a cache may be read-only
         return
     with alone(target):
-        if not is_whole(target, shard):
+        if not _is_whole(target, shard):
             fetch_shard(url, target, shard)
 
 

@@ -113,8 +113,10 @@ def write_shard(
     keys: Sequence[str],
     labels: Mapping[str, Sequence[Any]],
     features: Sequence[Array],
+    *,
+    flushed: bool = False,
 ) -> None:
-    """Write a shard, whole or not at all; flushing it to the disk is left to the driver.
+    """Write a shard, whole or not at all; a build leaves flushing it to the disk to its driver.
 
     ``features`` holds one array per key, each of ``columns.shape`` and ``columns.dtype``.
     """
@@ -124,7 +126,7 @@ def write_shard(
     arrays.append(_feature_array(features, columns))
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     with (
-        written(path, flushed=False) as temporary,
+        written(path, flushed=flushed) as temporary,
         InPieces(temporary, "wb") as out,
         pa.ipc.new_file(out, schema) as writer,
     ):

@@ -1,12 +1,12 @@
 """A Hub on loopback: what the unmodified clients call, kept in memory, with faults on demand.
 
-Datasets alone, files by LFS or in the commit; no Xet. ``HF_HUB_DISABLE_XET=1`` in the clients.
+Datasets alone, files by LFS or in the commit. It has no Xet (``HF_HUB_DISABLE_XET=1`` in clients)
+unless it is given a folder that Xet's own client may use for a store.
 """
 
 import base64
 import contextlib
 import hashlib
-import http.server
 import json
 import re
 import socket
@@ -14,7 +14,10 @@ import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from tests.servers import Loopback, Quiet
 
 LFS = (".parquet", ".tar", ".png", ".arrow")
 TOKEN, READER = "hf_writerOfMe0123456789", "hf_readerOnly0123456789"
@@ -54,24 +57,20 @@ class Repo:
         return next(entry for entry in self.commits if entry[0] == oid)
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub(Loopback):
     """The server and all that it knows."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, range
         # Pattern of "METHOD path", status; 0 cuts the line, -1 says nothing until ``go_on``.
         self.faults: list[tuple[str, int]] = []
+        self.xet: Path | None = None  # where Xet's client keeps what it is sent
+        self.xet_hashes: dict[str, str] = {}  # its name of a file, by sha256
         self.silent, self.go_on = threading.Event(), threading.Event()
         self.lock = threading.RLock()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def count(self, pattern: str) -> int:
         """How many requests "METHOD path" matched."""
@@ -99,15 +98,12 @@ def _git_oid(data: bytes) -> str:
 @contextlib.contextmanager
 def running_hub() -> Iterator[Hub]:
     """A Hub that runs while the block does."""
-    with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    hub = Hub()
+    with hub.running():
         try:
             yield hub
         finally:
             hub.go_on.set()
-            hub.shutdown()
-            thread.join()
 
 
 class _RefusedError(Exception):
@@ -115,16 +111,15 @@ class _RefusedError(Exception):
         self.status, self.message, self.code = status, message, code
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Quiet):
     server: Hub
-    protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16
 
     def setup(self) -> None:
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  the library's name
         url = urllib.parse.urlsplit(self.path)
         path = urllib.parse.unquote(url.path)
         self.query = urllib.parse.parse_qs(url.query)
@@ -252,6 +247,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             objects.append(asked | (new if asked["oid"] not in self.server.blobs else {}))
         self._json({"transfer": "basic", "objects": objects})
 
+    def _xet(self, body: bytes, repo: str) -> None:
+        self._repo(repo)
+        if self.server.xet is None:
+            raise _RefusedError(404, "no Xet here")
+        told = {"casUrl": f"local://{self.server.xet}", "accessToken": "x", "exp": 1 << 40}
+        names = "X-Xet-Cas-Url", "X-Xet-Access-Token", "X-Xet-Token-Expiration"
+        self._json(told, headers=dict(zip(names, map(str, told.values()), strict=True)))
+
     def _upload(self, body: bytes, oid: str) -> None:
         if hashlib.sha256(body).hexdigest() != oid:
             raise _RefusedError(400, "other bytes than promised")
@@ -272,8 +275,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 data = base64.b64decode(value["content"])
                 files[value["path"]] = self.server.file(data, False)
             if key == "lfsFile":
-                data = self.server.blobs[value["oid"]]
-                files[value["path"]] = File(value["oid"], len(data), _git_oid(data), True)
+                data = self.server.blobs.get(value["oid"], b"")  # in Xet's store, otherwise
+                size = len(data) or value["size"]
+                files[value["path"]] = File(value["oid"], size, _git_oid(data), True)
             if key == "deletedFile":
                 del files[value["path"]]
         oid = found.commit(files, revision)
@@ -318,14 +322,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 name = prefix + "/".join(parts[:depth])
                 entries[name] = {"type": "directory", "oid": "0" * 40, "size": 0, "path": name}
             if deep or len(parts) == 1:
-                entries[path] = _entry(path, file)
+                entries[path] = self._entry(path, file)
         self._json(list(entries.values()))
 
     def _paths(self, body: bytes, repo: str, revision: str) -> None:
         _, files = self._files(repo, revision)
         kind = self.headers["Content-Type"] or ""
         asked = json.loads(body) if "json" in kind else urllib.parse.parse_qs(body.decode())
-        self._json([_entry(path, files[path]) for path in asked["paths"] if path in files])
+        self._json([self._entry(path, files[path]) for path in asked["paths"] if path in files])
+
+    def _entry(self, path: str, file: File) -> dict[str, Any]:
+        entry: dict[str, Any] = {"type": "file", "oid": file.oid, "size": file.size, "path": path}
+        if file.lfs:
+            entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
+            entry["xetHash"] = self.server.xet_hashes.get(file.sha256)
+        return entry
 
     def _refs(self, body: bytes, repo: str) -> None:
         found = self._repo(repo)
@@ -351,10 +362,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._json({"error": "no such file"}, 404, headers)
             return
         file = files[path]
-        data, tag = self.server.blobs[file.sha256], file.sha256 if file.lfs else file.oid
+        tag = file.sha256 if file.lfs else file.oid
         headers = commit | {"ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
         if file.lfs:
             headers |= {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(file.size)}
+        if file.sha256 not in self.server.blobs:
+            raise _RefusedError(404, "it is to be had by Xet alone", "EntryNotFound")
+        data = self.server.blobs[file.sha256]
         begin = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         if begin is None:
             self._send(200, data, headers)
@@ -375,15 +389,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def _entry(path: str, file: File) -> dict[str, Any]:
-    entry: dict[str, Any] = {"type": "file", "oid": file.oid, "size": file.size, "path": path}
-    lfs = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
-    return entry | ({"lfs": lfs} if file.lfs else {})
-
 
 API = r"/api/datasets/(?P<repo>[^/]+/[^/]+)"
 ROUTES = (
@@ -393,6 +398,7 @@ ROUTES = (
     (rf"PUT {API}/settings", "settings"),
     (rf"POST {API}/preupload/(?P<revision>.+)", "preupload"),
     (r"POST /datasets/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
+    (rf"GET {API}/xet-(?:read|write)-token/.+", "xet"),
     (r"PUT /lfs/(?P<oid>\w+)", "upload"),
     (rf"POST {API}/commit/(?P<revision>.+)", "commit"),
     (rf"POST {API}/tag/(?P<revision>.+)", "tag"),

@@ -1,4 +1,4 @@
-"""A server on loopback that behaves as badly as it is told to."""
+"""Servers on loopback; among them one that behaves as badly as it is told to."""
 
 import contextlib
 import gzip
@@ -56,22 +56,54 @@ class Asked:
     if_range: str | None
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers the n-th request for a path with its n-th act; then always with the last one."""
+class Loopback(http.server.ThreadingHTTPServer):
+    """A server on 127.0.0.1, at a port of the system's choice."""
 
     daemon_threads = True
     # A waiting handler must not hold up the end of the test.
     block_on_close = False
 
+    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Serve while the block runs."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        with self:
+            thread.start()
+            try:
+                yield
+            finally:
+                self.shutdown()
+                thread.join()
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    """A handler that keeps connections and writes no log."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Server(Loopback):
+    """Answers the n-th request for a path with its n-th act; then always with the last one."""
+
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.acts: dict[str, Sequence[Act]] = {}
         self.asked: list[Asked] = []
         self.go_on = threading.Event()
         self.ended = threading.Event()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{path}"
+        return f"{self.endpoint}/{path}"
 
     def plays(self, **acts: Act | Sequence[Act]) -> list[str]:
         """Set the acts of each path; the paths' URLs, in order."""
@@ -92,20 +124,16 @@ class Server(http.server.ThreadingHTTPServer):
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     """A server that runs while the block does."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = Server()
+    with server.running():
         try:
             yield server
         finally:
             server.ended.set()
-            server.shutdown()
-            thread.join()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Quiet):
     server: Server
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         self.close_connection = True
@@ -155,6 +183,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(sent[1000 if act.hold else 0 : end])
         if act.stall_after is not None:
             self.server.ended.wait(10)
-
-    def log_message(self, *args: object) -> None:
-        pass

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipeline.cache import Cache, held, touch
 from pipeline.errors import RemoteError
 from pipeline.files import sha256_of
 from pipeline.records import ShardInfo
-from pipeline.remote import open_remote
+from pipeline.remote import fetch_shard, open_remote
 from tests.sealed import write_sealed
 from tests.stores import Counted, counted_store
 
@@ -38,7 +39,7 @@ def there(cache: Cache) -> set[str]:
 def test_what_was_used_longest_ago_goes_first(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path
 ) -> None:
-    cache = Cache(url, tmp_path / "cache", 3 * shards[0].bytes)
+    cache = Cache(partial(fetch_shard, url), tmp_path / "cache", 3 * shards[0].bytes)
     for number in (0, 1, 2, 0, 3):
         with held(cache, shards[number]) as path:
             assert sha256_of(path) == shards[number].sha256
@@ -53,7 +54,7 @@ def test_what_was_used_longest_ago_goes_first(
 def test_what_is_held_stays_and_another_waits_for_room(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path
 ) -> None:
-    cache = Cache(url, tmp_path / "cache", shards[0].bytes)
+    cache = Cache(partial(fetch_shard, url), tmp_path / "cache", shards[0].bytes)
 
     def second() -> Path:
         with held(cache, shards[1]) as path:
@@ -73,7 +74,7 @@ def test_what_is_held_stays_and_another_waits_for_room(
 def test_many_at_once_share_a_download(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path
 ) -> None:
-    cache = Cache(url, tmp_path / "cache", 8 * shards[0].bytes)
+    cache = Cache(partial(fetch_shard, url), tmp_path / "cache", 8 * shards[0].bytes)
 
     def use(number: int) -> str:
         with held(cache, shards[number % 8]) as path:
@@ -90,7 +91,7 @@ def test_what_a_killed_process_left_takes_no_room(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path, number: int
 ) -> None:
     """Neither the reservation of the shard that is wanted nor that of another one."""
-    cache = Cache(url, tmp_path / "cache", shards[0].bytes)
+    cache = Cache(partial(fetch_shard, url), tmp_path / "cache", shards[0].bytes)
     with held(cache, shards[number]) as path:
         size = path.stat().st_size
     left = [path.with_name(f".{path.name}.{kind}.part") for kind in ("room", "0123abcd")]
@@ -104,7 +105,7 @@ def test_what_a_killed_process_left_takes_no_room(
 def test_what_fails_leaves_neither_bytes_nor_a_reservation(
     url: str, shards: tuple[ShardInfo, ...], tmp_path: Path
 ) -> None:
-    cache = Cache(url, tmp_path / "cache", shards[0].bytes)
+    cache = Cache(partial(fetch_shard, url), tmp_path / "cache", shards[0].bytes)
     Counted.breaks.add(shards[0].shard)
     with pytest.raises(RemoteError, match="connection lost"), held(cache, shards[0]):
         raise AssertionError

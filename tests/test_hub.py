@@ -1,8 +1,11 @@
 """To a Hub on loopback and back, by the unmodified clients, in processes of their own."""
 
+import dataclasses
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +25,7 @@ from pipeline.publish.place import Place, is_on_hub, parse_place
 from pipeline.shard import read_shard
 from tests.conftest import real_data
 from tests.hub import READER, TOKEN, USERS, Hub, Repo, running_hub
+from tests.sealed import write_sealed
 
 Ask = Callable[..., Request]
 Done = subprocess.CompletedProcess[str]
@@ -135,7 +140,9 @@ def test_what_is_no_place(text: str) -> None:
 
 def test_other_urls_are_not_on_a_hub() -> None:
     assert is_on_hub("hf://datasets/me/x")
-    for where in ("s3://bucket/x", "me/x", Path("hf:/datasets/me/x"), "hf://models/me/x"):
+    assert is_on_hub("hf://datasets/me/x@refs/convert/parquet:mfcc")
+    others = "s3://bucket/x", "me/x", "hf://models/me/x", "hf://datasets/me/x/folder"
+    for where in (*others, Path("hf:/datasets/me/x")):
         assert not is_on_hub(where)
 
 
@@ -186,7 +193,10 @@ def own_values(folder: Path) -> dict[str, str]:
 
 
 def there_and_back(client: Client, folder: Path) -> None:
-    """Publish, load by ``datasets``, publish again, pull: equal values, no commit, equal files."""
+    """Publish, load by ``datasets``, publish again, pull: equal values, no commit, equal files.
+
+    The page's snippets run as they stand.
+    """
     sealed = open_sealed(folder)
     given = "--cache", client.home / "cache", "--i-may-redistribute"
     done = ok(client.publish(folder, "me/data", *given))
@@ -194,6 +204,10 @@ def there_and_back(client: Client, folder: Path) -> None:
     names = {"REPO": "me/data", "CONFIG": sealed.feature.kind, "DTYPE": sealed.columns.dtype}
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     assert client.python(head + VALUES, token=None) == own_values(folder)
+    page = client.hub.read("me/data", "README.md").decode()
+    codes = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(codes) == 3
+    ok(client.run("-c", "\n".join(codes), token=None))
     repo, sent = client.hub.repos["me/data"], client.hub.count("PUT /lfs")
     before = len(repo.commits)
     assert "up to date: commit" in ok(client.publish(folder, "me/data", *given)).stdout
@@ -259,23 +273,60 @@ def test_streaming_reads_ranges(client: Client, ask_commands: Ask) -> None:
     ok(client.publish(folder, "me/data", "--i-may-redistribute"))
     client.hub.asked.clear()
     code = """
-import json, sys
-sys.setswitchinterval(1e-4)
+import json
 import datasets
-from pipeline.publish import stream
-theirs = [row["key"] for row in datasets.load_dataset("me/data", split="test", streaming=True)]
-examples = list(stream("hf://datasets/me/data", "test"))
-print(json.dumps([theirs, [e["key"] for e in examples], float(examples[0]["features"].sum())]))
+rows = datasets.load_dataset("me/data", split="test", streaming=True)
+print(json.dumps([row["key"] for row in rows]))
 """
-    theirs, ours, total = client.python(code)
-    sealed = open_sealed(folder)
-    shard = read_shard(folder / "test-00000-of-00001.arrow", sealed.columns)
-    assert theirs == ours == shard.keys.to_pylist()
-    assert total == float(shard.features(0).sum())
+    keys = client.python(code)
+    shard = read_shard(folder / "test-00000-of-00001.arrow", open_sealed(folder).columns)
+    assert keys == shard.keys.to_pylist()
     parts = [asked for asked in client.hub.asked if asked[1].endswith(".parquet")]
     assert parts
     assert all(asked[2] for asked in parts if asked[0] == "GET")
     assert not [asked for asked in parts if "train" in asked[1] and asked[0] == "GET"]
+
+
+@slow
+def test_a_stream_of_what_was_published_is_a_stream(client: Client, tmp_path: Path) -> None:
+    """Any workers, resumed, in a cache that can't hold all of it: the batches of the shards."""
+    rows = [np.full((3, 40), n, np.float32) for n in range(60)]
+    folder = write_sealed(tmp_path / "data", rows, 12, True)
+    ok(client.publish(folder, "me/data", "--i-may-redistribute"))
+    most = 8 * max(info.bytes for info in open_sealed(folder).splits["train"])
+    client.hub.asked.clear()
+    own = tmp_path / "own"
+    code = f"""
+import itertools, json
+from pathlib import Path
+from pipeline import stream
+
+def loader(where, workers=0):
+    return stream(
+        where, "train", 7, True, 3, key=True, num_workers=workers,
+        cache={str(own)!r}, cache_bytes={most},
+    )
+
+def epoch(loader):
+    return [[batch["key"], batch["features"].sum().item()] for batch in loader]
+
+hub = "hf://datasets/me/data@main:mfcc"
+wanted = epoch(loader({str(folder)!r}))
+same = [epoch(loader(hub)) == wanted, epoch(loader(hub, 2)) == wanted]
+held = sum(path.stat().st_size for path in Path({str(own)!r}).glob("streamed/*.arrow"))
+first, again = loader(hub), loader(hub)
+begun = list(itertools.islice(first, 4))
+again.load_state_dict(first.state_dict())
+print(json.dumps([*same, epoch(again) == wanted[4:], held, len(wanted)]))
+"""
+    *same, held, batches = client.python(code, token=None)
+    assert same == [True] * 3
+    assert batches == 9
+    assert 0 < held <= most
+    assert not list(own.glob("streamed/.*.part"))
+    stored = "hf://datasets/me/data/mfcc"  # a folder of the repository: shards as they were sealed
+    code = f"from pipeline import stream; stream({stored!r}, 'train', 7)"
+    assert "the shard is missing" in client.run("-c", code).stderr
 
 
 @slow
@@ -284,17 +335,45 @@ def test_open_dataset_trains_from_a_hub(client: Client, digits_dataset: Path) ->
     code = """
 import json
 from pipeline import make_loader, open_dataset
-data = open_dataset("hf://datasets/me/data@v1:tokens", cache=CACHE)
+data = open_dataset(WHERE, cache=CACHE)
 sums = [batch["sum"].sum().item() for batch in make_loader(data["train"], 64)]
 print(json.dumps([sum(sums), str(data.sealed.folder)]))
 """
-    head = f"CACHE = {str(client.home / 'own')!r}"
-    total, folder = client.python(head + code)
+    commit = client.hub.repos["me/data"].branches["main"]
+
+    def opened(revision: str, **how: Any) -> Any:
+        own = client.home / "own"
+        head = f"WHERE, CACHE = 'hf://datasets/me/data@{revision}:tokens', {str(own)!r}\n"
+        return client.python(head + code, **how)
+
+    total, folder = opened("v1")
     assert total == 300 * 9
     assert Path(folder).is_relative_to(client.home / "own" / "hub" / "me" / "data")
     client.hub.asked.clear()
-    assert client.python(head + code) == [total, folder]
+    assert opened("v1") == opened(commit) == [total, folder]
     assert not client.hub.count(r"\.parquet")
+    client.hub.asked.clear()
+    assert opened(commit) == [total, folder]
+    assert not client.hub.asked  # a commit never changes
+    assert opened("v1", HF_HUB_OFFLINE="1") == [total, folder]
+    client.hub.faults = [("GET /api/datasets", 0)] * 9
+    assert opened("v1") == [total, folder]
+    client.hub.faults.clear()
+    head = "WHERE, CACHE = 'hf://datasets/me/data@v1', None\n"
+    refused = client.run("-c", head + code, HF_HUB_OFFLINE="1")
+    assert "UnreachableError" in refused.stderr  # never opened by that name
+
+
+@slow
+def test_verify_reads_what_is_on_the_hub(client: Client, digits_dataset: Path) -> None:
+    ok(client.publish(digits_dataset, "me/data"))
+    where = "hf://datasets/me/data"
+    done = ok(client.shardwell("verify", where, token=None))
+    assert done.stdout.startswith("all is well: train 300")
+    hub, path = client.hub, "tokens/test-00000-of-00001.parquet"
+    hub.put("me/data", path, hub.read("me/data", path)[::-1])
+    told = only_line(client.shardwell("verify", where))
+    assert f"{path}: expected sha256" in told
 
 
 @slow
@@ -335,7 +414,28 @@ print(json.dumps([rows.num_rows, rows[0]["json"]["key"], rows[0]["flac"][:4].dec
     assert (rows, magic) == (3, "fLaC")
     assert "_nohash_" in key
     told = only_line(client.shardwell("pull", "me/tar"))
-    assert "published as 'webdataset', which is not for pulling" in told
+    assert "published as 'webdataset', which can't be brought back; load it with" in told
+
+
+@slow
+def test_with_xet_there_and_back(client: Client, digits_dataset: Path, tmp_path: Path) -> None:
+    """Files go to Xet's store and come from there; ``local://`` is its client's own store."""
+    hf_xet = pytest.importorskip("hf_xet")
+    hub, out, xet = client.hub, tmp_path / "exported", {"HF_HUB_DISABLE_XET": "0"}
+    ok(client.shardwell("export", digits_dataset, "--out", out))  # the same bytes
+    session, store = hf_xet.XetSession(), f"local://{tmp_path / 'names'}"
+    for file in out.rglob("*.parquet"):
+        with session.new_upload_commit(endpoint=store) as commit:
+            sent = commit.start_upload_bytes(file.read_bytes(), sha256=hf_xet.COMPUTE_SHA256)
+        hub.xet_hashes[sent.result().xet_info.sha256] = sent.result().xet_info.hash
+    hub.xet = tmp_path / "store"
+    assert "published: commit" in ok(client.publish(digits_dataset, "me/data", **xet)).stdout
+    assert hub.count("xet-write-token")
+    assert not hub.count("PUT /lfs")
+    assert "up to date: commit" in ok(client.publish(digits_dataset, "me/data", **xet)).stdout
+    pull = "pull", "me/data", "--out", tmp_path / "pulled"
+    same_folders(digits_dataset, Path(ok(client.shardwell(*pull, **xet)).stdout.splitlines()[-1]))
+    assert hub.count("xet-read-token")
 
 
 @slow
@@ -403,6 +503,18 @@ def test_a_busy_hub_and_a_cut_line_are_waited_for(client: Client, digits_dataset
     assert "published" in ok(client.publish(digits_dataset, "me/data")).stdout
     assert hub.faults == []
     assert len(hub.repos["me/data"].commits) == 2
+
+
+@slow
+def test_a_commit_that_is_cut_off_is_made_again(client: Client, digits_dataset: Path) -> None:
+    client.hub.faults = [(r"POST .*/commit/", 0)]
+    told = only_line(client.publish(digits_dataset, "me/data"))
+    assert "the line was cut; run the same command again" in told
+    assert published_files(client.hub, "me/data") == set()
+    client.hub.asked.clear()
+    ok(client.publish(digits_dataset, "me/data"))
+    assert not client.hub.count("PUT /lfs")
+    assert len(published_files(client.hub, "me/data")) == 5
 
 
 @slow
@@ -475,6 +587,8 @@ def test_what_is_wrong_here_is_one_line(client: Client, ask_digits: Ask, tmp_pat
     told = only_line(client.publish(folder, "me/x", HF_HUB_DISABLE_XET="0"))
     assert "this Hub has no Xet; set HF_HUB_DISABLE_XET=1" in told
     assert published_files(client.hub, "me/x") == set()
+    ok(client.publish(folder, "me/x"))
+    ok(client.shardwell("pull", "me/x", "--out", tmp_path / "pulled", HF_HUB_DISABLE_XET="0"))
     assert "expected a sealed dataset" in only_line(client.publish(tmp_path, "me/y"))
     assert "expected user/name" in only_line(client.publish(folder, "me"), 2)
     path = folder / "train-00000-of-00001.arrow"
@@ -502,21 +616,34 @@ def test_a_licence_that_is_not_known_to_allow_it(client: Client, ask_phrases: As
     assert "publishing it takes --i-may-redistribute" in done.stdout
 
 
-@slow
-def test_a_full_disk_leaves_nothing(client: Client, ask_commands: Ask) -> None:
-    folder = Path(prepare_dataset(ask_commands()).folder)
-    command = """
+FULL = """
 import resource
 from pipeline.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
 raise SystemExit(main())
 """
-    out = client.home / "out"
-    done = client.run("-c", command, "export", str(folder), "--out", str(out))
-    told = only_line(done)
-    assert str(client.home) in told
-    assert "File too large" in told
+
+
+@slow
+def test_a_full_disk_leaves_nothing(client: Client, ask_commands: Ask) -> None:
+    folder, out = Path(prepare_dataset(ask_commands()).folder), client.home / "out"
+    given = "--i-may-redistribute", "--cache", str(out)
+
+    def refused(*command: str) -> None:
+        told = only_line(client.run("-c", FULL, *command))
+        assert str(out.parent) in told
+        assert "File too large" in told
+
+    refused("export", str(folder), "--out", str(out))
     assert [path.name for path in client.home.glob(".*out*")] == [".out.lock"]
+    refused("publish", str(folder), "me/data", *given)
+    assert not client.hub.repos
+    assert not list(out.glob("publish/[!.]*"))
+    ok(client.publish(folder, "me/data", *given))
+    pull = "pull", "me/data", "--out", str(out / "pulled")
+    refused(*pull)
+    assert not [*out.rglob(NAME), *out.rglob("*.part")]
+    ok(client.shardwell(*pull))
 
 
 # --- what a malicious Hub may say -----------------------------------------------------------------
@@ -531,11 +658,10 @@ def tampered(hub: Hub, change: Callable[[dict[str, Any]], object]) -> None:
 
 def replaced(hub: Hub, change: Callable[[Any], Any], honest: bool) -> None:
     """Another Parquet file of train, with its true hash in ``dataset.json`` where ``honest``."""
-    import io
-
     path = "tokens/train-00000-of-00001.parquet"
     out = io.BytesIO()
-    pq.write_table(change(pq.read_table(io.BytesIO(hub.read("me/data", path)))), out)
+    table = change(pq.read_table(io.BytesIO(hub.read("me/data", path))))
+    pq.write_table(table, out, compression="zstd", use_dictionary=False)
     hub.put("me/data", path, out.getvalue())
 
     def tell(info: dict[str, Any]) -> None:
@@ -562,11 +688,23 @@ def swapped(table: Any) -> Any:
     return table.take(np.arange(len(table))[::-1])
 
 
-def longer(table: Any) -> Any:
-    import pyarrow as pa
+def column(name: str, values: Any, kind: pa.DataType) -> Callable[[Any], Any]:
+    def change(table: Any) -> Any:
+        at = table.schema.get_field_index(name)
+        return table.set_column(at, name, pa.array([values] * len(table), kind))
 
-    tokens = pa.array([[1, 2, 3, None]] * len(table), pa.list_(pa.int64()))
-    return table.set_column(2, "tokens", tokens)
+    return change
+
+
+def said_to_be(path: str, size: int) -> Callable[[Hub], None]:
+    """Its listing gives another size than the file has."""
+
+    def change(hub: Hub) -> None:
+        repo = hub.repos["me/data"]
+        files = repo.files("main")[1]
+        repo.commit({**files, path: dataclasses.replace(files[path], size=size)}, "main")
+
+    return change
 
 
 MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
@@ -598,7 +736,34 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
     ),
     "other rows": (lambda hub: replaced(hub, swapped, True), "expected rows with the hash"),
     "other bytes": (lambda hub: replaced(hub, swapped, False), "expected sha256"),
-    "nulls": (lambda hub: replaced(hub, longer, True), "nulls among them"),
+    "nulls": (
+        lambda hub: replaced(hub, column("tokens", [1, None], pa.list_(pa.int64())), True),
+        "nulls among them",
+    ),
+    "schema": (
+        lambda hub: replaced(hub, column("tokens", [1.5], pa.list_(pa.float64())), True),
+        "expected the columns key: string",
+    ),
+    "widths": (
+        lambda hub: replaced(hub, column("tokens", [1] * 4, pa.list_(pa.int64())), True),
+        "expected rows with the hash",
+    ),
+    "bomb": (
+        lambda hub: replaced(hub, column("tokens", [1] * 99_999, pa.list_(pa.int64())), True),
+        "expected at most",
+    ),
+    "no parquet": (lambda hub: replaced(hub, lambda table: table.slice(0, 0), True), "got 0"),
+    "many rows": (first_shard("rows", 1 << 47), "expected 140737488355328 rows, got 300"),
+    "many more": (first_shard("rows", 1 << 48), "no counts"),
+    "huge json": (
+        said_to_be(f"tokens/{NAME}", 1 << 30),
+        "expected at most 67,108,864 bytes, got 1073741824",
+    ),
+    "lying size": (said_to_be(f"tokens/{NAME}", 17), "expected bytes 17, got"),
+    "lying sizes": (
+        said_to_be("tokens/train-00000-of-00001.parquet", 17),
+        "expected bytes",
+    ),
     "json": (
         lambda hub: hub.put("me/data", f"tokens/{NAME}", b"[" * 99999),
         "not readable as JSON",
@@ -634,6 +799,18 @@ def test_a_malicious_hub_is_one_line_and_no_dataset(
     finally:
         repo.commits = [repo.commits[0], good]
         repo.branches["main"] = good[0]
+
+
+@slow
+def test_a_script_on_the_hub_is_never_executed(client: Client, digits_dataset: Path) -> None:
+    ok(client.publish(digits_dataset, "me/data"))
+    marker = client.home / "executed"
+    script = f"open({str(marker)!r}, 'w')\n".encode()
+    for path in ("data.py", "tokens/tokens.py", "tokens/__init__.py", "conftest.py"):
+        client.hub.put("me/data", path, script)
+    pulled = ok(client.shardwell("pull", "me/data", "--out", client.home / "pulled"))
+    same_folders(digits_dataset, Path(pulled.stdout.splitlines()[-1]))
+    assert not marker.exists()
 
 
 @slow

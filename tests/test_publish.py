@@ -26,6 +26,7 @@ from pipeline.files import sha256_of, write_json
 from pipeline.images import as_png
 from pipeline.prepare import Request
 from pipeline.publish.card import card
+from pipeline.publish.config import Config
 from pipeline.publish.export import export
 from pipeline.publish.folder import check_datasets, configs_of
 from pipeline.publish.media import as_audio, audio_ending, from_audio, from_png
@@ -221,14 +222,34 @@ def test_what_is_no_file_of_ours_is_refused() -> None:
             from_audio(data, rate, dtype, n)
     png = as_png(np.zeros((5, 4), np.uint8))
     colours = as_png(np.zeros((5, 4, 3), np.uint8))
-    for data, height in ((png, 4), (png[:40], 5), (b"GIF89a", 5), (colours, 5)):
+    bomb = as_png(np.zeros((5000, 4), np.uint8))
+    bomb = png[:33] + bomb[33:]  # says that it is small
+    flipped = png[:45] + bytes([png[45] ^ 1]) + png[46:]
+    for data, height in (
+        (png, 4),
+        (png[:40], 5),
+        (b"GIF89a", 5),
+        (colours, 5),
+        (bomb, 5),
+        (flipped, 5),
+        (png + b"\0", 5),
+    ):
         with pytest.raises(DatasetError):
             from_png(data, height, 4)
 
 
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3), (28, 28)])
+def test_others_read_our_pngs(shape: tuple[int, ...]) -> None:
+    import PIL.Image
+
+    image = bits(np.random.default_rng(1), shape, "uint8")
+    assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(as_png(image)))), image)
+    if len(shape) == 2:
+        assert np.array_equal(from_png(as_png(image), *shape), image)
+
+
 def lie(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    table = pq.read_table(path)
-    pq.write_table(change(table), path)
+    pq.write_table(change(pq.read_table(path)), path, use_dictionary=False)
 
 
 def replaced(name: str, values: Any, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
@@ -259,6 +280,7 @@ LIES = {
     ),
     "types": (replaced("age", [1.5] * 4, pa.float64()), "expected the columns"),
     "bomb": (replaced("features", [[[0.0] * 8] * 9999] * 4, SPECTRA), "expected at most"),
+    "long text": (replaced("said", ["a" * 9_999_999] * 4, pa.string()), "expected at most"),
 }
 
 
@@ -273,6 +295,17 @@ def test_parquet_that_lies_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"^{info.shard}.parquet: .*{message}") as caught:
         content_of(read_parquet(path, sealed, info))
     assert "\n" not in str(caught.value)
+
+
+def test_a_dictionary_of_texts_is_refused(tmp_path: Path) -> None:
+    """One text, and a number for each of a million rows, would be a million texts in memory."""
+    sealed = next(every_kind(tmp_path))
+    info = shards(sealed)[0]
+    path = tmp_path / "x.parquet"
+    write_parquet(path, sealed, info)
+    pq.write_table(pq.read_table(path), path, use_dictionary=["said"])
+    with pytest.raises(DatasetError, match="expected no dictionary of said"):
+        content_of(read_parquet(path, sealed, info))
 
 
 @pytest.mark.parametrize("kept", [0, 10, -10])
@@ -407,9 +440,34 @@ def test_the_card_tells_what_the_dataset_is(kinds: dict[str, Sealed]) -> None:
         "protocol `all`",
         "`n=1`",
         "CC0-1.0",
-        "No clip was left out",
+        "No example was left out",
+        "`word` (one of 3 classes), `age` (int)",
+        "| split | examples | files | frames |",
     ):
         assert part in page, part
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
+        ("CC BY-SA 4.0", {"license": "cc-by-sa-4.0"}),
+        ("CC0-1.0 (generated)", {"license": "cc0-1.0"}),
+        ("unclear: nobody knows", {"license": "unknown"}),
+        ("MITRE's own", {"license": "other", "license_name": "mitre-s-own"}),
+        ("public domain", {"license": "other", "license_name": "public-domain"}),
+    ],
+)
+def test_licences_have_the_hubs_names(
+    said: str, told: dict[str, str], kinds: dict[str, Sealed]
+) -> None:
+    from huggingface_hub import DatasetCard
+
+    (config,) = configs_of([kinds["tokens"].folder])
+    info = {**config.sealed.info, "corpus": {"title": "Mini", "licence": said}}
+    changed = Config(config.name, Sealed(**{**vars(config.sealed), "info": info}), config.splits)
+    data = DatasetCard(card("me/mini", [changed], "parquet")).data.to_dict()
+    assert {name: data[name] for name in data if name.startswith("license")} == told
 
 
 def test_the_snippets_run(

@@ -2,10 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import text
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Sealed
 
 
 def add(commands: Any) -> None:
@@ -35,10 +40,7 @@ def _verified(where: str | Path, as_json: bool) -> dict[str, Any]:
     """What is to be said of one dataset; said unless it goes into JSON."""
     from tqdm import tqdm
 
-    from pipeline.dataset import open_sealed, verify
-    from pipeline.remote import is_url, open_remote, verify_remote
-
-    sealed = open_remote(where) if is_url(where) else open_sealed(Path(where))
+    sealed, check = _opened(where)
     total = sum(shard.bytes for shards in sealed.splits.values() for shard in shards)
     with tqdm(
         total=total,
@@ -48,10 +50,7 @@ def _verified(where: str | Path, as_json: bool) -> dict[str, Any]:
         leave=False,
         disable=True if as_json else None,
     ) as bar:
-        if is_url(where):
-            problems = verify_remote(where, bar.update)
-        else:
-            problems = verify(Path(where), bar.update)
+        problems = check(bar.update)
     rows = {split: sealed.rows(split) for split in sealed.splits}
     if not as_json:
         for problem in problems:
@@ -59,3 +58,19 @@ def _verified(where: str | Path, as_json: bool) -> dict[str, Any]:
         if not problems:
             print(f"all is well: {text.splits(rows)}, {text.size(total)}")
     return {"path": str(where), "rows": rows, "problems": problems}
+
+
+def _opened(where: str | Path) -> tuple["Sealed", Callable[[Callable[[int], object]], list[str]]]:
+    """A dataset, and what verifies it, ticking by bytes."""
+    from pipeline.dataset import open_sealed, verify
+    from pipeline.publish.place import is_on_hub
+    from pipeline.publish.published import find
+    from pipeline.publish.rebuild import verify_published
+    from pipeline.remote import is_url, open_remote, verify_remote
+
+    if is_on_hub(where):
+        found = find(where)
+        return found.config.sealed, partial(verify_published, found)
+    if is_url(where):
+        return open_remote(where), partial(verify_remote, where)
+    return open_sealed(Path(where)), partial(verify, Path(where))

@@ -25,7 +25,9 @@ def open_dataset(
 
     Args:
         where: the directory or the URL (``s3://…``) that ``shardwell prepare`` named;
-            ``hf://datasets/user/name[@revision][:config]`` for what ``shardwell publish`` sent.
+            ``hf://datasets/user/name[@revision][:config]`` for what ``shardwell publish`` sent,
+            which is opened without the network where it was brought before and its commit is named
+            or the Hub does not answer.
         normalize: subtract the mean and divide by the standard deviation of train, per bin.
         key: give every example's key, too.
         labels: those that examples come with; None for all.

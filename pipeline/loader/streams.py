@@ -1,13 +1,14 @@
 """``stream``: a dataset shard after shard, never all of it on this machine."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.cache import Cache
-from pipeline.dataset import open_sealed
+from pipeline.dataset import Sealed, open_sealed
 from pipeline.errors import UsageError
 from pipeline.files import CACHE
 from pipeline.loader.batches import ranks_of
@@ -19,8 +20,11 @@ from pipeline.loader.split import Batch, Split
 from pipeline.loader.stream_turns import StreamTurns, Wanted
 from pipeline.loader.transform import Transform, arranged
 from pipeline.loader.turns import Batching
+from pipeline.publish.place import is_on_hub
+from pipeline.publish.published import find
+from pipeline.publish.rebuild import rebuild
 from pipeline.records import ShardInfo
-from pipeline.remote import is_url, open_remote
+from pipeline.remote import fetch_shard, is_url, open_remote
 
 CACHE_BYTES = 16 << 30
 
@@ -53,7 +57,9 @@ def stream(
     processes share; those in a folder are mapped where they lie. One that was passed is unmapped.
 
     Args:
-        where: the directory or the URL (``s3://…``, ``hf://…``, any that fsspec knows).
+        where: the directory or the URL (``s3://…``, any that fsspec knows), as ``prepare`` named
+            it; ``hf://datasets/user/name[@revision][:config]`` for what ``publish`` sent: there a
+            shard's Parquet file is fetched, verified, and rebuilt as the shard that it was.
         split: its name.
         batch_size: examples in a batch.
         shuffle: False for the stored order, which is mixed by a hash of the keys.
@@ -79,11 +85,8 @@ def stream(
         UsageError: a number out of its range; fewer shards than ranks; a shard larger than
             ``cache_bytes``.
     """
-    fetching = None
-    if is_url(where):
-        folder = Path(cache or CACHE).expanduser() / "streamed"
-        fetching = Fetching(Cache(where.rstrip("/"), folder, cache_bytes))
-    sealed = open_remote(where) if is_url(where) else open_sealed(Path(where))
+    sealed, kept = _opened(where, Path(cache or CACHE).expanduser() / "streamed", cache_bytes)
+    fetching = Fetching(kept) if kept else None
     held = fetching.held if fetching else None
     part = Dataset(sealed, normalize, key, labels, held)[split]
     shards = sealed.splits[split]
@@ -100,6 +103,16 @@ def stream(
     streamed = _Streamed(part, shards, fetching)
     made, then = arranged(streamed, transform, part, seed, device)
     return Loader(made, then, turns, len(part), seed, num_workers, pin_memory)
+
+
+def _opened(where: str | Path, folder: Path, most: int) -> tuple[Sealed, Cache | None]:
+    """A dataset, and the cache of its shards where they must be fetched."""
+    if is_on_hub(where):
+        found = find(where)
+        return found.config.sealed, Cache(partial(rebuild, found), folder, most, rebuilt=True)
+    if is_url(where):
+        return open_remote(where), Cache(partial(fetch_shard, where.rstrip("/")), folder, most)
+    return open_sealed(Path(where)), None
 
 
 class _Streamed:

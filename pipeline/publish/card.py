@@ -1,5 +1,6 @@
 """README.md: the page that explains a published dataset, written from its ``dataset.json``."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -19,7 +20,17 @@ SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
-LICENCES = {"cc by 4.0": "cc-by-4.0", "cc0-1.0": "cc0-1.0", "cc by-sa 3.0": "cc-by-sa-3.0"}
+LICENCES = {  # the Hub's own names, by those that manifests begin with
+    "cc0-1.0": "cc0-1.0",
+    "cc-by-4.0": "cc-by-4.0",
+    "cc-by-sa-3.0": "cc-by-sa-3.0",
+    "cc-by-sa-4.0": "cc-by-sa-4.0",
+    "cc-by-nc-4.0": "cc-by-nc-4.0",
+    "mit": "mit",
+    "apache-2.0": "apache-2.0",
+    "unclear": "unknown",
+    "unknown": "unknown",
+}
 SHOWN, CLASSES = 20, 200  # findings and classes that are listed
 
 
@@ -55,12 +66,13 @@ def _yaml(configs: Sequence[Config], form: str) -> str:
 
 
 def _licence(corpus: Any) -> dict[str, Any]:
-    """The Hub's name for a licence, or the manifest's own words."""
-    words = corpus.get("licence", "unknown")
-    for known, name in LICENCES.items():
-        if words.lower().startswith(known):
-            return {"license": name}
-    return {"license": "other", "license_name": words, "license_link": corpus.get("homepage", "")}
+    """The Hub's name for a licence, or one made of the manifest's words."""
+    name = "-".join(re.findall(r"[a-z0-9.]+", corpus.get("licence", "unknown").lower()))
+    for known, theirs in LICENCES.items():
+        if f"{name}-".startswith(f"{known}-"):
+            return {"license": theirs}
+    link = {"license_link": corpus["homepage"]} if corpus.get("homepage") else {}
+    return {"license": "other", "license_name": name, **link}
 
 
 def _tasks(configs: Sequence[Config]) -> list[str]:
@@ -139,6 +151,7 @@ def _config(config: Config, several: bool) -> list[str]:
     ]
     parts = [title, picture, _table(("split", "examples", "files", found.unit), rows)]
     parts += [
+        _columns(sealed),
         _labels(found),
         _alphabets(sealed),
         _statistics(sealed),
@@ -146,6 +159,14 @@ def _config(config: Config, several: bool) -> list[str]:
         _findings(sealed),
     ]
     return [part for part in parts if part]
+
+
+def _columns(sealed: Sealed) -> str:
+    kinds = [
+        f"`{name}` ({f'one of {len(sealed.classes[name]):,} classes' if kind == 'class' else kind})"
+        for name, kind in sealed.columns.labels.items()
+    ]
+    return f"Every example has {', '.join(['a `key`', *kinds])} and its `{column_of(sealed)}`.\n"
 
 
 def _labels(found: Summary) -> str:
@@ -203,8 +224,9 @@ def _made(sealed: Sealed) -> str:
 def _findings(sealed: Sealed) -> str:
     findings = sealed.info["findings"]
     if not findings:
-        return "No clip was left out, none was silent, clipped or truncated.\n"
+        return "No example was left out, and none was found odd.\n"
     bad = sum(bool(finding["left_out"]) for finding in findings)
+    odd = len(findings) - bad
     rows = [
         (f["key"], f["split"], "left out" if f["left_out"] else "kept", f["reason"])
         for f in sorted(findings, key=lambda f: not f["left_out"])[:SHOWN]
@@ -214,7 +236,7 @@ def _findings(sealed: Sealed) -> str:
         if len(findings) > SHOWN
         else ""
     )
-    head = f"{bad} clips were left out, {len(findings) - bad} more are odd:\n\n"
+    head = f"Left out: {bad:,}. Kept, though something is odd about them: {odd:,}.\n\n"
     return head + _table(("key", "split", "", "reason"), rows) + more
 
 

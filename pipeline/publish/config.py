@@ -1,11 +1,15 @@
-"""``Config``: a dataset as one of the configs of a repository."""
+"""``Config``: a dataset as one of the configs of a repository, and how its files are named."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.dataset import Sealed
 from pipeline.records import ShardInfo
 
+CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+VERSION = 1  # of what is published
+Tick = Callable[[int], object]  # called with the bytes of shards that are done
 ENDINGS = {"parquet": "parquet", "webdataset": "tar"}
 
 

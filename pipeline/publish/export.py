@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pipeline.errors import OutputError
 from pipeline.files import alone
-from pipeline.publish.folder import Tick, build_folder, configs_of
+from pipeline.publish.config import Tick
+from pipeline.publish.folder import build_folder, configs_of
 from pipeline.publish.proof import check_folder
 from pipeline.publish.text import write_text
 

@@ -8,8 +8,7 @@
 holds the format and, per shard, its file's bytes and sha256 and the hash of its rows.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.dataset import NAME, open_sealed, verify
 from pipeline.errors import DatasetError, UsageError, unknown_name
 from pipeline.files import sha256_of, write_json, written
 from pipeline.publish.card import card
-from pipeline.publish.config import Config, data_file
+from pipeline.publish.config import CONFIG_NAME, VERSION, Config, Tick, data_file
 from pipeline.publish.features import check_names, hf_features
 from pipeline.publish.parquet import write_parquet
 from pipeline.publish.pictures import picture
@@ -29,9 +28,6 @@ from pipeline.rows import content_of, pieces
 from pipeline.shard import read_shard
 
 WRITERS = {"parquet": write_parquet, "webdataset": write_webdataset}
-CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-VERSION = 1
-Tick = Callable[[int], object]
 
 
 def configs_of(

@@ -20,6 +20,7 @@ from pipeline.rows import Rows, pieces
 from pipeline.shard import read_shard
 
 SPECTRA = "features.list.element.list.element"
+PER_ROW, PER_FILE = 1 << 14, 1 << 20  # bytes that Parquet and the heads of media may add
 
 
 def write_parquet(path: Path, sealed: Sealed, info: ShardInfo) -> None:
@@ -29,7 +30,7 @@ def write_parquet(path: Path, sealed: Sealed, info: ShardInfo) -> None:
     shard = read_shard(sealed.folder / f"{info.shard}.arrow", sealed.columns)
     schema = hf_features(sealed).arrow_schema
     floats = column_of(sealed) == "features"
-    classes = [name for name, kind in sealed.columns.labels.items() if kind in ("class", "text")]
+    classes = [name for name, kind in sealed.columns.labels.items() if kind == "class"]
     with (
         written(path) as temporary,
         pq.ParquetWriter(
@@ -71,7 +72,7 @@ def read_parquet(file: Any, sealed: Sealed, info: ShardInfo) -> Iterator[Rows]:
         with pq.ParquetFile(file) as parquet:
             types = stored_types(sealed)
             _check_schema(parquet.schema_arrow, types)
-            _check_rows(parquet.metadata, info)
+            _check_sizes(parquet.metadata, info)
             for number in range(parquet.num_row_groups):
                 table = parquet.read_row_group(number)
                 columns = {name: storage(table.column(name)) for name in types}
@@ -103,12 +104,22 @@ def _check_schema(schema: pa.Schema, types: dict[str, pa.DataType]) -> None:
         raise DatasetError(f"expected the columns {wanted}; got {found}")
 
 
-def _check_rows(metadata: Any, info: ShardInfo) -> None:
-    """The rows must be as many as promised, and no column may hold more values than its shard."""
+def _check_sizes(metadata: Any, info: ShardInfo) -> None:
+    """As many rows as promised, and no column that is larger than its shard once it is read.
+
+    A dictionary may stand for texts many times its size: ours are of numbers alone.
+    """
     if metadata.num_rows != info.rows:
         raise DatasetError(f"expected {info.rows} rows, got {metadata.num_rows}")
+    most = 2 * info.bytes + PER_ROW * info.rows + PER_FILE
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        values = max(group.column(i).num_values for i in range(group.num_columns))
-        if values > info.bytes:
-            raise DatasetError(f"expected at most {info.bytes:,} values, got {values:,}")
+        for column in map(group.column, range(group.num_columns)):
+            if column.num_values > info.bytes or column.total_uncompressed_size > most:
+                raise DatasetError(
+                    f"expected at most {info.bytes:,} values and {most:,} bytes of "
+                    f"{column.path_in_schema}, got {column.num_values:,} and "
+                    f"{column.total_uncompressed_size:,}"
+                )
+            if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
+                raise DatasetError(f"expected no dictionary of {column.path_in_schema}, got one")

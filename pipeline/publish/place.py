@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from pipeline.errors import UsageError
 
@@ -24,9 +25,16 @@ class Place:
     config: str | None = None
 
 
-def is_on_hub(where: str | Path) -> bool:
-    """Whether this is the URL of a dataset on a Hub."""
-    return isinstance(where, str) and where.startswith(PREFIX)
+def is_on_hub(where: str | Path) -> TypeGuard[str]:
+    """Whether this is the URL of a published dataset.
+
+    One with a folder in the repository, ``hf://datasets/user/name/folder``, is not: there, as at
+    any other URL, lie shards as they were sealed.
+    """
+    if not isinstance(where, str) or not where.startswith(PREFIX):
+        return False
+    repository = re.split("[@:]", where.removeprefix(PREFIX), maxsplit=1)[0]
+    return repository.count("/") < 2
 
 
 def parse_place(text: str) -> Place:

@@ -3,23 +3,22 @@
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME, parse
 from pipeline.errors import DatasetError, UsageError, unknown_name
-from pipeline.publish.config import Config
-from pipeline.publish.folder import CONFIG_NAME, VERSION
-from pipeline.publish.place import Place
+from pipeline.hub import KIND, client, hub_errors
+from pipeline.publish.config import CONFIG_NAME, VERSION, Config, data_file
+from pipeline.publish.place import Place, parse_place
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-LARGEST_JSON, LARGEST_SHARD = 1 << 28, 1 << 33
+LARGEST_JSON, LARGEST_SHARD = 1 << 26, 1 << 33
 SHA256, COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-KIND = "dataset"
 
 
 @dataclass(frozen=True)
@@ -27,50 +26,67 @@ class Published:
     """What a repository says that it holds, as far as that can be checked without its data.
 
     Attributes:
+        endpoint: of the Hub.
         commit: of the repository; all files are taken from it.
         config: the dataset; ``sealed.folder`` is a name for messages.
         files: shard → bytes, sha256 and content of its file.
         data: the bytes of its ``dataset.json``.
     """
 
+    endpoint: str
     place: Place
     commit: str
     config: Config
     files: Mapping[str, Mapping[str, Any]]
     data: bytes
 
+    @property
+    def url(self) -> str:
+        """The repository's page."""
+        return f"{self.endpoint}/datasets/{self.place.repository}"
 
-def published(api: "HfApi", place: Place) -> Published:
-    """Find the config of a place and check what its ``dataset.json`` says.
+
+def find(where: str, endpoint: str | None = None) -> Published:
+    """Find a published dataset, check what its ``dataset.json`` says and that its files are there.
 
     Raises:
-        UsageError: there are several configs and the place names none.
-        DatasetError: no dataset of shardwell's, or one that says what can't be.
+        UsageError: ``where`` is no place, or has several configs and names none.
+        RemoteError: the Hub can't be read.
+        DatasetError: no dataset of shardwell's, or one that says what can't be, or lacks a file.
     """
-    info = api.dataset_info(place.repository, revision=place.revision)
-    commit, ending = str(info.sha), f"/{NAME}"
-    if not COMMIT.fullmatch(commit):  # the client makes a path of it
-        raise DatasetError(
-            f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}"
-        )
-    paths = [file.rfilename for file in info.siblings or ()]
-    configs = [p.removesuffix(ending) for p in paths if p.endswith(ending) and p.count("/") == 1]
-    name = _chosen(place, [config for config in configs if CONFIG_NAME.fullmatch(config)])
-    data = _json(api, place, commit, f"{name}/{NAME}")
-    where = f"{api.endpoint}/datasets/{place.repository}/{name}/{NAME}"
+    place, api = parse_place(where), client(endpoint)
+    with hub_errors(f"{api.endpoint}/datasets/{place.repository}"):
+        info = api.dataset_info(place.repository, revision=place.revision)
+        commit = str(info.sha)
+        if not COMMIT.fullmatch(commit):  # the client makes a path of it
+            raise DatasetError(
+                f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}"
+            )
+        name = _chosen(place, [file.rfilename for file in info.siblings or ()])
+        sizes = _sizes(api, place, commit, name)
+        data = _json(api, place, commit, f"{name}/{NAME}", sizes)
+    source = f"{api.endpoint}/datasets/{place.repository}/{name}/{NAME}"
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: not readable as JSON: {error}") from None
-    sealed = parse(Path(name), values, where)
+        raise DatasetError(f"{source}: not readable as JSON: {error}") from None
+    sealed = parse(Path(place.repository, name), values, source)
     named = {label for label, kind in sealed.columns.labels.items() if kind == "class"}
     if set(sealed.classes) != named:
-        raise DatasetError(f"{where}: damaged: classes of labels that it has not")
+        raise DatasetError(f"{source}: damaged: classes of labels that it has not")
     config = Config(name, sealed, tuple(sealed.splits))
-    return Published(place, commit, config, _files(values, config, where), data)
+    files = _files(values, config, source)
+    for shard in config.shards:
+        path = data_file(config, shard, "parquet")
+        check(f"{place.repository}/{path}", "bytes", files[shard.shard]["bytes"], sizes.get(path))
+    return Published(api.endpoint, place, commit, config, files, data)
 
 
-def _chosen(place: Place, configs: list[str]) -> str:
+def _chosen(place: Place, paths: Iterable[str]) -> str:
+    """The place's config, or the only one."""
+    ending = f"/{NAME}"
+    names = [path.removesuffix(ending) for path in paths if path.endswith(ending)]
+    configs = [name for name in names if CONFIG_NAME.fullmatch(name)]
     if place.config is not None:
         if place.config not in configs:
             raise unknown_name(f"config of {place.repository}", place.config, configs)
@@ -85,20 +101,19 @@ def _chosen(place: Place, configs: list[str]) -> str:
     return configs[0]
 
 
-def _json(api: "HfApi", place: Place, commit: str, path: str) -> bytes:
-    check_size(api, place, commit, path, None)
-    file = api.hf_hub_download(place.repository, path, repo_type=KIND, revision=commit)
-    return Path(file).read_bytes()
+def _sizes(api: "HfApi", place: Place, commit: str, folder: str) -> dict[str, int]:
+    """The files of a config: path → bytes."""
+    found = api.list_repo_tree(place.repository, folder, repo_type=KIND, revision=commit)
+    return {entry.path: entry.size for entry in found if hasattr(entry, "size")}
 
 
-def check_size(api: "HfApi", place: Place, commit: str, path: str, size: int | None) -> None:
-    """The size of a file, before it is fetched: as promised, or small."""
-    found = api.get_paths_info(place.repository, [path], repo_type=KIND, revision=commit)
-    got = getattr(found[0], "size", None) if found else None
-    if got is None or (size is None and got > LARGEST_JSON):
-        raise DatasetError(f"{path}: expected a file of moderate size, got {got} bytes")
-    if size is not None:
-        check(path, "bytes", size, got)
+def _json(api: "HfApi", place: Place, commit: str, path: str, sizes: Mapping[str, int]) -> bytes:
+    size = sizes.get(path)
+    if size is None or size > LARGEST_JSON:
+        raise DatasetError(f"{path}: expected at most {LARGEST_JSON:,} bytes, got {size}")
+    file = Path(api.hf_hub_download(place.repository, path, repo_type=KIND, revision=commit))
+    check(path, "bytes", size, file.stat().st_size)
+    return file.read_bytes()
 
 
 def _files(values: Mapping[str, Any], config: Config, where: str) -> Mapping[str, Any]:
@@ -108,8 +123,8 @@ def _files(values: Mapping[str, Any], config: Config, where: str) -> Mapping[str
         raise DatasetError(f"{where}: published by another version of shardwell")
     if entries.get("format") != "parquet":
         raise DatasetError(
-            f"{where}: published as {entries.get('format')!r}, which is not for pulling; "
-            "publish it as parquet"
+            f"{where}: published as {entries.get('format')!r}, which can't be brought back; "
+            "load it with datasets or webdataset, or publish it as parquet"
         )
     files = entries.get("files")
     shards = sorted(info.shard for info in config.shards)

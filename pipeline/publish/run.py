@@ -8,9 +8,8 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.files import CACHE, alone
 from pipeline.hub import client
-from pipeline.publish.config import Config
+from pipeline.publish.config import Config, Tick
 from pipeline.publish.folder import (
-    Tick,
     build_folder,
     check_datasets,
     configs_of,

@@ -32,11 +32,19 @@ def snippets(repository: str, configs: Sequence[Config], form: str) -> Iterator[
         )
     shard = config.shards[0].shard if config.shards else "train-00000-of-00001"
     yield "Or with nothing but Arrow:\n"
-    yield _code(
-        f'import pyarrow.parquet as pq\n\ntable = pq.read_table("{config.name}/{shard}.parquet")'
-    )
+    yield _code(_with_arrow(repository, f"{config.name}/{shard}.parquet"))
     if len(configs) > 1:
         yield f"Configs: {', '.join(f'`{c.name}`' for c in configs)}.\n"
+
+
+def _with_arrow(repository: str, path: str) -> str:
+    if "/" not in repository:
+        return f'import pyarrow.parquet as pq\n\ntable = pq.read_table("{path}")'
+    return (
+        "import pyarrow.parquet as pq\nfrom huggingface_hub import HfFileSystem\n\n"
+        f'path = "datasets/{repository}/{path}"\n'
+        "table = pq.read_table(path, filesystem=HfFileSystem())"
+    )
 
 
 def _rows(config: Config) -> str:

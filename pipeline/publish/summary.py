@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.columns import view
-from pipeline.features import Pixels, Waveform
+from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.publish.config import Config
 from pipeline.shard import read_shard
 
@@ -46,12 +46,12 @@ def summary(config: Config) -> Summary:
                 classes = view(shard.labels[name])  # noise has none: -1
                 table[:, column] += np.bincount(classes[classes >= 0], minlength=len(table))
         lengths[split] = _span(np.concatenate(found) / (rate or 1), rate is not None)
-    unit = "seconds" if rate else "lines" if isinstance(sealed.feature, Pixels) else "length"
+    units = {Waveform: "seconds", Pixels: "lines", Tokens: "tokens", Vector: "values"}
     named = {
         name: {c: tuple(map(int, row)) for c, row in zip(sealed.classes[name], table, strict=True)}
         for name, table in counts.items()
     }
-    return Summary(unit, lengths, named)
+    return Summary(units.get(type(sealed.feature), "frames"), lengths, named)
 
 
 def _span(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", precise: bool) -> str:

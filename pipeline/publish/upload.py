@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME
 from pipeline.errors import OutputError, RemoteError, UsageError
-from pipeline.hub import check_writer, hub_errors, status_of
+from pipeline.hub import KIND, check_writer, hub_errors, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 WAITS = (1.0, 4.0, 16.0)  # seconds before the commit itself is tried again
 OTHERS = {"README.md", ".gitattributes"}
-KIND = "dataset"
 
 
 @dataclass(frozen=True)
