@@ -266,12 +266,25 @@ def test_an_empty_folder_and_one_without_recordings(tmp_path: Path) -> None:
     (tmp_path / "empty" / "a.txt").touch()
     with pytest.raises(RecipeError, match="holds no recordings in folders"):
         prepare_dataset(ask(tmp_path / "empty", tmp_path))
+    (tmp_path / "calls.tsv").write_text("path\tlabel\n")
+    with pytest.raises(RecipeError, match="a table is prepared by shardwell prepare table"):
+        prepare_dataset(ask(tmp_path / "calls.tsv", tmp_path))
 
 
 def test_an_estimate_of_a_folder_is_exact(folder: Path, tmp_path: Path) -> None:
     found = estimate(ask(folder, tmp_path))
     assert found.exact
     assert sum(count or 0 for count in found.rows.values()) == 20
+
+
+def test_a_seed_that_leaves_no_split_empty_is_named() -> None:
+    groups = ["anna", "ben", "cy", "dora", "eve", "fay"]
+    with pytest.raises(RecipeError, match=r"test: no example; 6 groups .* try seed=") as caught:
+        share_out(groups, [2, 1, 1], seed=2)
+    seed = int(str(caught.value).partition("try seed=")[2].partition(",")[0])
+    assert set(share_out(groups, [2, 1, 1], seed).values()) == set(PROMISED)
+    with pytest.raises(RecipeError, match="try another seed, other shares"):
+        share_out(groups[:2], [2, 1, 1], seed=2)
 
 
 def test_shares_are_about_what_is_stated_and_nobody_moves() -> None:
