@@ -112,6 +112,10 @@ def test_a_dry_run_builds_nothing(
     assert not any(tmp_path.iterdir())
     assert main([*ask, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["features"] == 70000 * 784
+    assert main([*ask, "--params", "validation=7"]) == 0  # no split's count is known before
+    told = capsys.readouterr().out
+    assert "shards    not known yet\n" in told
+    assert told.endswith("disk      not known yet\n")
 
 
 def test_verify_exits_with_1_and_names_what_is_wrong(

@@ -59,6 +59,7 @@ def test_a_folder_of_mixed_recordings_is_prepared(
         prepare_dataset(request)
     assert "ja/text.wav: not readable as audio" in str(caught.value)
     assert "(source data/ja/text.wav, bytes 0 to 24)" in str(caught.value)
+    assert "ja/empty.wav: not readable as audio (an empty file)" in str(caught.value)
     request = ask(folder, tmp_path, features=features, max_bad=3, params="seed=3")
     done = prepare_dataset(request)
     assert sum(done.rows.values()) == 20
