@@ -17,6 +17,7 @@ from pipeline.report.survey import Numbers, Survey, together, transcript_of
 from pipeline.report.twins import Twins
 
 STRANGE = 4.0  # robust standard deviations: of 100,000 normal numbers six are that far out
+LEAST = 0.05  # of the median: the smallest deviation
 MOST = 20.0  # what a measure may count at most; equal examples and odd preparations count more
 FLOORS = {"clipped": 0.1, "offset": 1.0, "quiet": 80.0, "still": 40.0}  # %: less harms nobody
 FOUND, TWICE, TWICE_APART, TWO_LABELS = 22.0, 24.0, 26.0, 28.0
@@ -81,13 +82,17 @@ def _pace(found: Survey) -> Floats | None:
 
 
 def deviations(values: Floats) -> npt.NDArray[np.float64]:
-    """Distances from the median in robust standard deviations; zeros where all are the same."""
+    """Distances from the median in robust standard deviations; zeros where all are the same.
+
+    A deviation is taken for at least a twentieth of the median: where all but agree, a small
+    difference is not strange.
+    """
     held = values.astype(np.float64)
     if not len(held):
         return held
     middle = np.median(held)
-    spread = max(1.4826 * np.median(np.abs(held - middle)), held.std() / 3)
-    return (held - middle) / spread if spread > 1e-9 * max(abs(middle), 1e-9) else 0 * held
+    spread = max(1.4826 * np.median(np.abs(held - middle)), held.std() / 3, LEAST * abs(middle))
+    return (held - middle) / spread if spread > 1e-18 else 0 * held
 
 
 class _Judge:
