@@ -17,6 +17,7 @@ from pipeline.loader import Dataset
 from pipeline.records import Piece
 from pipeline.train import transcription
 from pipeline.train.checkpoint import Description, Saved
+from pipeline.train.device import device_of
 from pipeline.train.evaluation import Evaluation, evaluate
 from pipeline.train.fitting import check_fits, feature_of, rebuilt
 from pipeline.train.frames import Framing
@@ -90,16 +91,17 @@ def reading(saved: Saved, data: Dataset) -> Recogniser:
     return hearing(saved) if hears else rebuilt(saved)
 
 
-def evaluated(saved: Saved, data: Dataset, split: str) -> Evaluation:
-    """The scores of a saved model on a split, as training tells them.
+def evaluated(saved: Saved, data: Dataset, split: str, device: str = "auto") -> Evaluation:
+    """The scores of a saved model on a split, as training tells them, computed on a device.
 
     Raises:
+        UsageError: there is no such device here.
         ModelError: the dataset is not like the one that it was trained on; says in what.
         UnknownNameError: there is no such split.
     """
-    own, recogniser = saved.description, reading(saved, data)
-    device = torch.device("cpu")
-    return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, device)
+    own, where = saved.description, device_of(device)
+    recogniser = reading(saved, data).to(where)
+    return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, where)
 
 
 def task_of(saved: Saved, fusion: Fusion | None = None) -> Task:
