@@ -31,6 +31,7 @@ from pipeline.features import (
     Waveform,
     to_dict,
 )
+from pipeline.figures import figure, write_figure
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.report import report
 from pipeline.report.charts import histogram, ticks
@@ -485,3 +486,10 @@ def test_the_pair_in_the_real_subset_is_found(tmp_path: Path, cache: Path, featu
     first = found.strange.order(found.found.keys)[:2].tolist()
     assert set(first) == set(pair.clips)
     assert {"3 clips are silent", "Same audio under two names: 1 case"} <= set(titles(folder))
+
+
+def test_a_script_that_the_font_lacks_is_no_warning(tmp_path: Path) -> None:
+    drawn = figure(2, 2)
+    drawn.suptitle("日本語")
+    write_figure(tmp_path / "x.png", drawn)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
