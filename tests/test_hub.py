@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import pytest
 
 from pipeline.dataset import NAME, open_sealed
 from pipeline.errors import RemoteError, UsageError
+from pipeline.features import Vector
 from pipeline.hub import hub_errors
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.publish.place import Place, is_on_hub, parse_place
 from pipeline.shard import read_shard
 from tests.conftest import real_data
 from tests.hub import READER, TOKEN, USERS, Hub, Repo, running_hub
-from tests.sealed import write_sealed
+from tests.sealed import Made, write_made, write_sealed
 
 Ask = Callable[..., Request]
 Done = subprocess.CompletedProcess[str]
@@ -164,13 +166,16 @@ import datasets, soundfile
 features, digests = None, {}
 for split, rows in datasets.load_dataset(REPO, CONFIG, revision="main").items():
     features, digest = rows.features, hashlib.sha256()
-    column = next(n for n in ("features", "audio", "image", "tokens") if n in features)
+    column = next(n for n in ("features", "audio", "image", "vector", "tokens") if n in features)
     if column == "audio":
         rows = rows.cast_column("audio", datasets.Audio(decode=False))
-    for row in rows if column in ("audio", "image") else rows.with_format("numpy"):
+    plain = column in ("audio", "image", "vector")
+    for row in rows if plain else rows.with_format("numpy"):
         value = row[column]
         if column == "audio":
             value = soundfile.read(io.BytesIO(value["bytes"]), dtype=DTYPE)[0]
+        if column == "vector":
+            value = np.array(value, DTYPE)  # refuses what does not fit
         digest.update(np.asarray(value).astype(DTYPE, casting="same_kind").tobytes())
         digest.update(str(row["key"]).encode())
     digests[split] = digest.hexdigest()
@@ -219,6 +224,31 @@ def there_and_back(client: Client, folder: Path) -> None:
 @slow
 def test_digit_sum(client: Client, digits_dataset: Path) -> None:
     there_and_back(client, digits_dataset)
+
+
+@slow
+def test_vectors_and_characters(client: Client, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+
+    def rows(split: str, count: int) -> list[tuple[str, dict[str, Any], np.ndarray[Any, Any]]]:
+        return [
+            (
+                f"{split}/{n}",
+                {"word": n % 2, "spelt": rng.integers(1, 5, n % 4).tolist()},
+                rng.integers(0, 256, 20, np.uint8),
+            )
+            for n in range(count)
+        ]
+
+    made = Made(
+        Vector(5, 4),
+        {"word": "class", "spelt": "characters"},
+        {"train": rows("train", 30), "test": rows("test", 7)},
+        {"word": ["no", "yes"], "spelt": list(" ähn")},
+        fixed=True,
+        statistics=False,
+    )
+    there_and_back(client, write_made(tmp_path / "data", made))
 
 
 @slow
@@ -365,6 +395,39 @@ print(json.dumps([sum(sums), str(data.sealed.folder)]))
 
 
 @slow
+def test_a_stream_whose_shards_are_here_needs_no_hub(client: Client, digits_dataset: Path) -> None:
+    ok(client.publish(digits_dataset, "me/data"))
+    hub, own = client.hub, client.home / "own"
+    code = """
+import json
+from pipeline import stream
+print(json.dumps(sum(batch["sum"].sum().item() for batch in stream(WHERE, SPLIT, 64, cache=CACHE))))
+"""
+
+    def run(revision: str, split: str = "train", **how: Any) -> Done:
+        names = {"WHERE": f"hf://datasets/me/data@{revision}", "SPLIT": split, "CACHE": str(own)}
+        head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+        return client.run("-c", head + code, **how)
+
+    def total(revision: str, **how: Any) -> Any:
+        return json.loads(ok(run(revision, **how)).stdout)
+
+    commit = hub.repos["me/data"].branches["main"]
+    assert "UnreachableError" in run(commit, HF_HUB_OFFLINE="1").stderr  # never found
+    assert total("main") == total(commit) == 300 * 9
+    hub.asked.clear()
+    assert total(commit) == 300 * 9
+    assert not hub.asked  # a commit never changes
+    assert total("main", HF_HUB_OFFLINE="1") == 300 * 9
+    assert "opened what was found there last" in run("main", HF_HUB_OFFLINE="1").stderr
+    assert "UnreachableError" in run(commit, "test", HF_HUB_OFFLINE="1").stderr  # not fetched
+    for note in own.glob("hub/me/data/.*.json"):
+        note.write_text(note.read_text().replace("content", "contents"))
+    assert "UnreachableError" in run(commit, HF_HUB_OFFLINE="1").stderr  # of a damaged note
+    assert total(commit) == 300 * 9
+
+
+@slow
 def test_verify_reads_what_is_on_the_hub(client: Client, digits_dataset: Path) -> None:
     ok(client.publish(digits_dataset, "me/data"))
     where = "hf://datasets/me/data"
@@ -494,6 +557,24 @@ def test_a_publish_that_is_killed_is_resumed(client: Client, digits_dataset: Pat
     assert "published" in ok(client.publish(digits_dataset, "me/data")).stdout
     assert len(published_files(hub, "me/data")) == 5
     assert not list((client.home / ".cache" / "shardwell" / "publish").glob("[!.]*"))
+
+
+@slow
+def test_a_network_that_is_lost_for_good_is_one_line(client: Client, digits_dataset: Path) -> None:
+    hub = client.hub
+    hub.faults = [(r"PUT /lfs", -1)]
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(client.publish, digits_dataset, "me/data")
+        assert hub.silent.wait(60)
+        hub.faults = [("", 0)] * 999  # from here on nothing is answered
+        hub.go_on.set()
+        told = only_line(publishing.result())
+    assert "the line was cut; run the same command again" in told
+    hub.faults.clear()
+    assert published_files(hub, "me/data") == set()
+    assert not list((client.home / ".cache" / "shardwell" / "publish").glob("[!.]*"))
+    ok(client.publish(digits_dataset, "me/data"))
+    assert len(published_files(hub, "me/data")) == 5
 
 
 @slow
@@ -768,6 +849,20 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
         lambda hub: hub.put("me/data", f"tokens/{NAME}", b"[" * 99999),
         "not readable as JSON",
     ),
+    "a link": (
+        lambda hub: hub.put("me/data", "tokens/train-00000-of-00001.parquet", b"../../etc/passwd"),
+        "got 16; it was changed or damaged on the Hub",
+    ),
+    "a link to json": (
+        lambda hub: hub.put("me/data", f"tokens/{NAME}", b"../../etc/passwd"),
+        "not readable as JSON",
+    ),
+    "escapes": (
+        lambda hub: replaced(
+            hub, lambda t: t.rename_columns([f"{n}\n\x1b[2J" for n in t.column_names]), True
+        ),
+        r"got key\n\x1b[2J: ",
+    ),
     "no dataset": (lambda hub: hub.repos["me/data"].commit({}, "main"), "holds no dataset"),
 }
 
@@ -811,6 +906,38 @@ def test_a_script_on_the_hub_is_never_executed(client: Client, digits_dataset: P
     pulled = ok(client.shardwell("pull", "me/data", "--out", client.home / "pulled"))
     same_folders(digits_dataset, Path(pulled.stdout.splitlines()[-1]))
     assert not marker.exists()
+
+
+@slow
+def test_files_with_odd_names_are_left_on_the_hub(
+    shared: Client, digits_dataset: Path, tmp_path: Path
+) -> None:
+    repo = shared.hub.repos["me/data"]
+    good, info = repo.commits[1], shared.hub.read("me/data", f"tokens/{NAME}")
+    odd = (
+        "../evil",
+        "/evil",
+        "..",
+        "evil\n",
+        "\x1b[2Jevil",
+        "evil/tokens",
+        "C:evil",
+        "~evil",
+        "-evil",
+    )
+    for folder in odd:
+        shared.hub.put("me/data", f"{folder}/{NAME}", info)
+    for name in ("../evil.parquet", ".evil.part", "evil/x.arrow", "evil\n.arrow"):
+        shared.hub.put("me/data", f"tokens/{name}", b"evil")
+    try:
+        out = tmp_path / "out" / "data"
+        done = ok(shared.shardwell("pull", "me/data", "--out", out))
+        same_folders(digits_dataset, Path(done.stdout.splitlines()[-1]))
+        assert not list(tmp_path.rglob("*evil*"))
+        assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    finally:
+        repo.commits = [repo.commits[0], good]
+        repo.branches["main"] = good[0]
 
 
 @slow

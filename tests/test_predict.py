@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from pipeline.cli import main
-from pipeline.errors import ClipError, ModelError
+from pipeline.errors import ClipError, ModelError, UsageError
 from pipeline.features import LogMel, Mfcc, Spectrogram
 from pipeline.features.module import FeatureModule
 from pipeline.loader import open_dataset
@@ -190,6 +190,11 @@ def test_another_feature_is_told_by_the_difference(
     for request, message in cases:
         with pytest.raises(ModelError, match=message):
             evaluated(saved, open_dataset(prepare_dataset(request).folder), "test")
+    heard = open_dataset(clips)
+    for device, message in (("cuda", "expected cpu, or auto"), ("cuba", "expected one of cuda")):
+        if not (device == "cuda" and torch.cuda.is_available()):
+            with pytest.raises(UsageError, match=message):
+                evaluated(saved, heard, "test", device)
     with pytest.raises(ModelError, match="kind=mfcc, this dataset has kind=tokens"):
         evaluated(saved, open_dataset(digits_dataset), "test")
 
@@ -206,7 +211,7 @@ def test_the_commands(
     bad.write_bytes(b"RIFF nonsense")
     assert main(["evaluate", run, str(clips), "--split", "validation"]) == 0
     assert capsys.readouterr().out.startswith("accuracy 0.")
-    assert main(["evaluate", run, str(clips), "--robustness", "--json"]) == 0
+    assert main(["evaluate", run, str(clips), "--robustness", "--device", "cpu", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 11
     arguments = [str(files[0]), str(bad), str(tmp_path / "none.wav"), str(files[3])]
     assert main(["predict", run, *arguments, "--top", "2"]) == 1

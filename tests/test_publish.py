@@ -32,7 +32,7 @@ from pipeline.publish.folder import check_datasets, configs_of
 from pipeline.publish.media import as_audio, audio_ending, from_audio, from_png
 from pipeline.publish.parquet import read_parquet, write_parquet
 from pipeline.publish.text import write_text
-from pipeline.publish.webdataset import write_webdataset
+from pipeline.publish.webdataset import ending_of, write_webdataset
 from pipeline.records import ShardInfo
 from pipeline.rows import content_of, pieces
 from pipeline.shard import Columns, read_shard, write_shard
@@ -155,8 +155,6 @@ def test_parquet_gives_every_bit_back(seed: int, tmp_path_factory: pytest.TempPa
 def test_the_same_rows_give_the_same_files(tmp_path: Path) -> None:
     for write, ending in ((write_parquet, "parquet"), (write_webdataset, "tar")):
         for sealed in every_kind(tmp_path / ending):
-            if ending == "tar" and sealed.folder.name == "waveform":
-                continue  # holds a clip without samples, which no FLAC can
             info = shards(sealed)[0]
             paths = [tmp_path / f"{n}.{ending}" for n in range(2)]
             for path in paths:
@@ -322,8 +320,6 @@ def test_parquet_that_is_cut_short_is_one_line(kept: int, tmp_path: Path) -> Non
 
 def test_webdataset_members_hold_every_value(tmp_path: Path) -> None:
     for sealed in every_kind(tmp_path):
-        if sealed.folder.name == "waveform":
-            continue
         info = sealed.splits["train"][1]
         path = tmp_path / "x.tar"
         write_webdataset(path, sealed, info)
@@ -343,6 +339,33 @@ def test_webdataset_members_hold_every_value(tmp_path: Path) -> None:
             if f"{name}.npy" in found:
                 back = np.load(io.BytesIO(found[f"{name}.npy"]), allow_pickle=False)
                 assert back.tobytes() == shard.features(row).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "odd", "ending"),
+    [
+        ("int16", None, "flac"),
+        ("int16", "no samples", "wav"),  # FLAC has no such file
+        ("float32", None, "flac"),
+        ("float32", "no samples", "wav"),
+        ("float32", "between two steps", "wav"),
+    ],
+)
+def test_tars_hold_flac_where_every_clip_is_16_bit(
+    dtype: str, odd: str | None, ending: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(7)
+    clips = [rng.integers(-32768, 32768, 30).astype(np.int16) for _ in range(5)]
+    rows: list[Array] = [c if dtype == "int16" else c / np.float32(32768) for c in clips]
+    if odd:
+        rows[4] = rows[4][:0] if odd == "no samples" else rows[4] / np.float32(3)
+    sealed = make_sealed(tmp_path / "data", Waveform(16000, dtype), (None,), rows)
+    assert ending_of(sealed) == ending
+    write_webdataset(tmp_path / "x.tar", sealed, sealed.splits["train"][0])
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        for n, row in enumerate(rows[:3]):
+            data = tar.extractfile(f"{n:08d}.{ending}").read()  # type: ignore[union-attr]
+            assert from_audio(data, 16000, dtype, len(row)).tobytes() == row.tobytes()
 
 
 def test_text_is_the_tutorials_to_the_byte(tmp_path: Path, digits_dataset: Path) -> None:
@@ -392,7 +415,7 @@ def test_export_is_proven_and_whole(name: str, kinds: dict[str, Sealed], tmp_pat
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset's own
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", ["log_mel", "floats", "pixels", "vector", "tokens"])
+@pytest.mark.parametrize("name", ["log_mel", "floats", "waveform", "pixels", "vector", "tokens"])
 def test_both_libraries_read_the_tars(name: str, kinds: dict[str, Sealed], tmp_path: Path) -> None:
     import webdataset
 

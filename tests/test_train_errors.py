@@ -4,15 +4,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 
 from pipeline.cli import main
+from pipeline.features import Mfcc
 from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.train.checkpoint import load
 from pipeline.train.folder import events
+from tests.sealed import Made, write_made
 
 Ask = Callable[..., Request]
 
@@ -41,6 +44,22 @@ def test_a_dataset_that_does_not_fit(
         out = tmp_path / "run"
         assert told in failed(capsys, 2, "train", folder, "--model", model, "--out", out)
         assert not out.exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_examples_without_a_class_are_told_before_training(
+    split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"{n}", {"word": n % 2}, np.zeros((9, 40), np.float32)) for n in range(6)]
+    odd = [(key, {"word": -1} if key == "3" else label, row) for key, label, row in rows]
+    splits = {name: odd if name == split else rows for name in ("train", "validation", "test")}
+    names = {"word": ["no", "yes"]}
+    made = Made(Mfcc.at(16000, n_mfcc=40), {"word": "class"}, splits, names, fixed=True)
+    folder, out = write_made(tmp_path / "data", made), tmp_path / "run"
+    arguments = "--target", "word", "--model", "conv2d", "--out", out
+    told = failed(capsys, 2, "train", folder, *arguments)
+    assert f"1 of 6 examples of {split} have no word; prepare it without them" in told
+    assert not out.exists()
 
 
 def test_a_loss_that_is_no_number_names_its_step_and_keys(

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        return _fail(f"{error}\nsee: shardwell {args.command} --help", 2)
+        return _fail(str(error), 2, f"see: shardwell {args.command} --help\n")
     except ShardwellError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -143,6 +143,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"shardwell: {message}", file=sys.stderr)
+def _fail(message: str, code: int, more: str = "") -> int:
+    """Tell it in one line: names of files and columns in it may be a stranger's."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"shardwell: {''.join(shown)}\n{more}", end="", file=sys.stderr)
     return code

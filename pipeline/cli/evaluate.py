@@ -50,6 +50,12 @@ def add(commands: Any) -> None:
         "written, without --lm-text",
     )
     parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the model computes (default auto: CUDA where there is one)",
+    )
+    parser.add_argument(
         "--cache",
         type=text.folder,
         metavar="DIR",
@@ -72,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         return _robustness(saved, data, args)
     if args.lm_text or args.arpa:
         return _decoded(saved, data, args)
-    found = evaluated(saved, data, args.split)
+    found = evaluated(saved, data, args.split, args.device)
     if args.json:
         text.print_json({"split": args.split, "examples": len(found.truths), **found.scores})
     else:
@@ -84,7 +90,7 @@ def _robustness(saved: "Saved", data: "Dataset", args: argparse.Namespace) -> in
     from pipeline.train.robustness import robustness
 
     rows = []
-    for row in robustness(saved, data, args.split):
+    for row in robustness(saved, data, args.split, args.device):
         rows.append(vars(row))
         if not args.json:
             print(f"{row.name:<26} {row.score:.3f}   {text.count(row.examples)}", flush=True)
@@ -97,7 +103,7 @@ def _decoded(saved: "Saved", data: "Dataset", args: argparse.Namespace) -> int:
     """The same sound read greedily, by beam search, and with a language model."""
     from pipeline.train.decoding import decode
 
-    found = decode(saved, data, args.split, _language(saved, data, args))
+    found = decode(saved, data, args.split, _language(saved, data, args), args.device)
     if args.json:
         text.print_json({"split": args.split, **asdict(found)})
         return 0

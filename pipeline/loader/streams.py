@@ -20,8 +20,8 @@ from pipeline.loader.split import Batch, Split
 from pipeline.loader.stream_turns import StreamTurns, Wanted
 from pipeline.loader.transform import Transform, arranged
 from pipeline.loader.turns import Batching
+from pipeline.publish.known import find_known
 from pipeline.publish.place import is_on_hub
-from pipeline.publish.published import find
 from pipeline.publish.rebuild import rebuild
 from pipeline.records import ShardInfo
 from pipeline.remote import fetch_shard, is_url, open_remote
@@ -59,7 +59,8 @@ def stream(
     Args:
         where: the directory or the URL (``s3://…``, any that fsspec knows), as ``prepare`` named
             it; ``hf://datasets/user/name[@revision][:config]`` for what ``publish`` sent: there a
-            shard's Parquet file is fetched, verified, and rebuilt as the shard that it was.
+            shard's Parquet file is fetched, verified, and rebuilt as the shard that it was. Shards
+            that the cache holds need no network where the commit is named or the Hub is silent.
         split: its name.
         batch_size: examples in a batch.
         shuffle: False for the stored order, which is mixed by a hash of the keys.
@@ -85,7 +86,7 @@ def stream(
         UsageError: a number out of its range; fewer shards than ranks; a shard larger than
             ``cache_bytes``.
     """
-    sealed, kept = _opened(where, Path(cache or CACHE).expanduser() / "streamed", cache_bytes)
+    sealed, kept = _opened(where, Path(cache or CACHE).expanduser(), cache_bytes)
     fetching = Fetching(kept) if kept else None
     held = fetching.held if fetching else None
     part = Dataset(sealed, normalize, key, labels, held)[split]
@@ -105,10 +106,11 @@ def stream(
     return Loader(made, then, turns, len(part), seed, num_workers, pin_memory)
 
 
-def _opened(where: str | Path, folder: Path, most: int) -> tuple[Sealed, Cache | None]:
+def _opened(where: str | Path, cache: Path, most: int) -> tuple[Sealed, Cache | None]:
     """A dataset, and the cache of its shards where they must be fetched."""
+    folder = cache / "streamed"
     if is_on_hub(where):
-        found = find(where)
+        found = find_known(where, cache)
         return found.config.sealed, Cache(partial(rebuild, found), folder, most, rebuilt=True)
     if is_url(where):
         return open_remote(where), Cache(partial(fetch_shard, where.rstrip("/")), folder, most)

@@ -13,6 +13,7 @@ from pipeline.publish.snippets import snippets
 from pipeline.publish.summary import Summary, summary
 from pipeline.publish.webdataset import tar_features
 
+FEATURES = {"parquet": hf_features, "webdataset": tar_features}
 SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -115,7 +116,7 @@ def _files(config: Config, form: str, default: bool) -> dict[str, Any]:
 
 def _info(config: Config, form: str) -> dict[str, Any]:
     sealed = config.sealed
-    features = hf_features(sealed) if form == "parquet" else tar_features(sealed)
+    features = FEATURES[form](sealed)
     splits = [
         {
             "name": split,

@@ -17,9 +17,9 @@ from pipeline.cores import usable_cores
 from pipeline.dataset import NAME, open_sealed, verify
 from pipeline.errors import DatasetError, UsageError, unknown_name
 from pipeline.files import sha256_of, write_json, written
-from pipeline.publish.card import card
+from pipeline.publish.card import FEATURES, card
 from pipeline.publish.config import CONFIG_NAME, VERSION, Config, Tick, data_file
-from pipeline.publish.features import check_names, hf_features
+from pipeline.publish.features import check_names
 from pipeline.publish.parquet import write_parquet
 from pipeline.publish.pictures import picture
 from pipeline.publish.webdataset import write_webdataset
@@ -86,7 +86,7 @@ def build_folder(
     if form not in WRITERS:
         raise unknown_name("format", form, WRITERS)
     for config in configs:
-        hf_features(config.sealed)  # imports what the threads need
+        FEATURES[form](config.sealed)  # imports and finds what the threads need
         _write_config(folder, config, form, tick)
     with written(folder / "README.md") as temporary:
         temporary.write_text(card(repository, configs, form), encoding="utf-8")

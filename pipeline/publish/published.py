@@ -58,14 +58,26 @@ def find(where: str, endpoint: str | None = None) -> Published:
     with hub_errors(f"{api.endpoint}/datasets/{place.repository}"):
         info = api.dataset_info(place.repository, revision=place.revision)
         commit = str(info.sha)
-        if not COMMIT.fullmatch(commit):  # the client makes a path of it
-            raise DatasetError(
-                f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}"
-            )
+        _check_commit(place, commit)
         name = _chosen(place, [file.rfilename for file in info.siblings or ()])
         sizes = _sizes(api, place, commit, name)
         data = _json(api, place, commit, f"{name}/{NAME}", sizes)
-    source = f"{api.endpoint}/datasets/{place.repository}/{name}/{NAME}"
+    found = parse_published(api.endpoint, place, commit, name, data)
+    for shard in found.config.shards:
+        path = data_file(found.config, shard, "parquet")
+        size = found.files[shard.shard]["bytes"]
+        check(f"{place.repository}/{path}", "bytes", size, sizes.get(path))
+    return found
+
+
+def parse_published(endpoint: str, place: Place, commit: str, name: str, data: bytes) -> Published:
+    """What a config's ``dataset.json`` says, checked but for whether its files are there.
+
+    Raises:
+        DatasetError: no dataset of shardwell's, or one that says what can't be.
+    """
+    _check_commit(place, commit)
+    source = f"{endpoint}/datasets/{place.repository}/{name}/{NAME}"
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -75,11 +87,14 @@ def find(where: str, endpoint: str | None = None) -> Published:
     if set(sealed.classes) != named:
         raise DatasetError(f"{source}: damaged: classes of labels that it has not")
     config = Config(name, sealed, tuple(sealed.splits))
-    files = _files(values, config, source)
-    for shard in config.shards:
-        path = data_file(config, shard, "parquet")
-        check(f"{place.repository}/{path}", "bytes", files[shard.shard]["bytes"], sizes.get(path))
-    return Published(api.endpoint, place, commit, config, files, data)
+    return Published(endpoint, place, commit, config, _files(values, config, source), data)
+
+
+def _check_commit(place: Place, commit: str) -> None:
+    if not COMMIT.fullmatch(commit):  # the client makes a path of it
+        raise DatasetError(
+            f"{place.repository}: expected a commit of 40 hex digits, got {commit!r}"
+        )
 
 
 def _chosen(place: Place, paths: Iterable[str]) -> str:

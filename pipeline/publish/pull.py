@@ -5,23 +5,20 @@ A copy is named by the ``dataset.json`` that it was pulled by.
 
 import hashlib
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.dataset import NAME, Sealed, open_sealed
-from pipeline.errors import ShardwellError, UnreachableError
+from pipeline.errors import ShardwellError
 from pipeline.files import CACHE, alone, sha256_of, write_json
-from pipeline.hub import client
 from pipeline.publish.config import Tick
-from pipeline.publish.place import Place, parse_place
-from pipeline.publish.published import COMMIT, Published, find
+from pipeline.publish.known import known_or, note_of
+from pipeline.publish.place import parse_place
+from pipeline.publish.published import Published, find
 from pipeline.publish.rebuild import rebuild
 from pipeline.records import ShardInfo
 from pipeline.rows import content_of, pieces
 from pipeline.shard import read_shard
-
-LOG = logging.getLogger(__name__)
 
 
 def pull(
@@ -53,29 +50,17 @@ def pull(
 def bring_from_hub(where: str, cache: Path | None) -> Path:
     """The local copy of a published dataset, for ``open_dataset``: see ``pull``.
 
-    A copy of a commit (``@`` and its 40 hex digits) is opened without asking the Hub; one of a
-    branch or tag where the Hub does not answer, which is said.
+    A copy that was brought before is opened without the Hub where ``known_or`` says so.
     """
-    out, place = (cache or CACHE).expanduser() / "hub", parse_place(where)
-    note = out / place.repository / f".{_version(place)}.json"
-    known = _noted(note)
-    if known and COMMIT.fullmatch(place.revision or ""):
-        return known
-    try:
-        folder = pull(where, out)
-    except UnreachableError as error:
-        if not known:
-            raise
-        LOG.warning("%s; opened the copy that was brought last: %s", error, known)
-        return known
-    write_json(note, {"folder": folder.name})
-    return folder
+    root, place = (cache or CACHE).expanduser(), parse_place(where)
+    note = note_of(place, root, "json")
 
+    def bring() -> Path:
+        folder = pull(where, root / "hub")
+        write_json(note, {"folder": folder.name})
+        return folder
 
-def _version(place: Place) -> str:
-    """What a place on the Hub of this process is noted under."""
-    named = (client(None).endpoint, place.revision, place.config)
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    return known_or(place, _noted(note), bring)
 
 
 def _noted(note: Path) -> Path | None:

@@ -11,17 +11,18 @@ import itertools
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import Sealed, target_of
+from pipeline.dataset import Sealed, open_sealed, target_of
 from pipeline.features import Pixels, Waveform
 from pipeline.files import written
 from pipeline.images import as_png
 from pipeline.publish.features import label_value
-from pipeline.publish.media import as_audio
+from pipeline.publish.media import as_audio, audio_ending
 from pipeline.records import ShardInfo
 from pipeline.rows import Array, Rows, pieces
 from pipeline.shard import read_shard
@@ -47,10 +48,28 @@ def write_webdataset(path: Path, sealed: Sealed, info: ShardInfo) -> None:
 
 
 def ending_of(sealed: Sealed) -> str:
-    """The ending of the members that hold features: one, for both readers want no others."""
+    """The ending of the members that hold features: one, for both readers want no others.
+
+    Waveforms are FLAC if every clip of the dataset can be, as Parquet has each by itself.
+    """
     if isinstance(sealed.feature, Waveform):
-        return "flac" if sealed.feature.dtype == "int16" else "wav"
+        return "flac" if _all_are_flac(sealed.folder, tuple(sealed.splits.values())) else "wav"
     return "png" if isinstance(sealed.feature, Pixels) else "npy"
+
+
+@cache
+def _all_are_flac(folder: Path, shards: tuple[tuple[ShardInfo, ...], ...]) -> bool:
+    """Whether no clip needs a WAV; ``shards`` hold the hashes of what is asked about."""
+    sealed = open_sealed(folder)
+    rate = sealed.feature.sample_rate if isinstance(sealed.feature, Waveform) else 0
+    return all(
+        audio_ending(clip, rate) == "flac"
+        for info in itertools.chain(*shards)
+        for rows in pieces(
+            read_shard(folder / f"{info.shard}.arrow", sealed.columns), sealed.columns
+        )
+        for clip in rows.features()
+    )
 
 
 def tar_features(sealed: Sealed) -> Any:

@@ -16,11 +16,13 @@ from pipeline.loader import Dataset, Split, make_loader
 from pipeline.train import transcription
 from pipeline.train.beam import Floats, best_texts, log_probabilities, tuned
 from pipeline.train.checkpoint import Saved
+from pipeline.train.device import device_of
 from pipeline.train.evaluation import batch_size_of
 from pipeline.train.fusion import Fusion, fuse, units
 from pipeline.train.lm_text import permitted, read_transcripts
 from pipeline.train.ngram import NGram, estimate, perplexity
 from pipeline.train.predict import reading, task_of
+from pipeline.train.recogniser import Recogniser
 from pipeline.train.recognition import Recognition, recognition
 
 ORDER = 3
@@ -71,12 +73,17 @@ def language_model(text: list[str]) -> NGram:
     return estimate((units(sentence, characters=False) for sentence in text), ORDER)
 
 
-def decode(saved: Saved, data: Dataset, split: str, language: NGram) -> Decoded:
+def decode(
+    saved: Saved, data: Dataset, split: str, language: NGram, device: str = "auto"
+) -> Decoded:
     """Read a split greedily, by beam search, and with a language model of words.
 
+    The model is on ``device``, the searches are on the CPU.
+
     Raises:
-        UsageError: the model does not transcribe, a split is missing, or it is validation's own
-            scores that are asked for: the weights are chosen there.
+        UsageError: there is no such device here, the model does not transcribe, a split is
+            missing, or it is validation's own scores that are asked for: the weights are chosen
+            there.
         ModelError: the model is damaged, or for other features.
     """
     task_of(saved, fuse(language, 1.0, 0.0))  # refuses what does not transcribe
@@ -85,7 +92,9 @@ def decode(saved: Saved, data: Dataset, split: str, language: NGram) -> Decoded:
         raise UsageError(
             "split validation: the language model's weights are chosen on it; say test"
         )
-    known, asked = (_heard(saved, data, data[name]) for name in ("validation", split))
+    where = device_of(device)
+    recogniser = reading(saved, data).to(where)
+    known, asked = (_heard(saved, recogniser, data[n], where) for n in ("validation", split))
     alphabet = transcription.alphabet(saved.description.names)
     weighed: Fusion = tuned(known.sounds, known.said, alphabet, fuse(language, 1.0, 0.0))
     return Decoded(
@@ -117,11 +126,10 @@ class _Heard(NamedTuple):
 
 
 @torch.inference_mode()
-def _heard(saved: Saved, data: Dataset, split: Split) -> _Heard:
-    recogniser, own = reading(saved, data), saved.description
-    heard = _Heard([], [], [])
+def _heard(saved: Saved, recogniser: Recogniser, split: Split, device: torch.device) -> _Heard:
+    own, heard = saved.description, _Heard([], [], [])
     for batch in make_loader(split, batch_size_of(split), rank=0, world_size=1):
-        frames = recogniser(batch["features"], batch["lengths"])
+        frames = recogniser(batch["features"].to(device), batch["lengths"].to(device))
         heard.sounds.extend(log_probabilities(frames))
         heard.greedy.extend(transcription.answers(frames, own.names))
         heard.said.extend(transcription.truths(batch[own.target]))

@@ -6,12 +6,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}
+
+
+def device_of(name: str) -> torch.device:
+    """What ``cpu``, ``cuda`` or ``auto`` (CUDA where there is one) stands for here.
+
+    Raises:
+        UsageError: it is not there, or none of these.
+    """
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device=cuda: torch finds none here; expected cpu, or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @contextlib.contextmanager
@@ -24,8 +38,7 @@ def accelerated(device: str, precision: str) -> "Iterator[Accelerator]":
     Raises:
         UsageError: a device that is not there, or the library is not installed.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device=cuda: torch finds none here; expected cpu, or auto")
+    on_cpu = device_of(device).type == "cpu"
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -33,10 +46,7 @@ def accelerated(device: str, precision: str) -> "Iterator[Accelerator]":
         raise UsageError(
             "training needs accelerate: install with: pip install 'shardwell[train]'"
         ) from None
-    accelerator = Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision=PRECISIONS[precision],
-    )
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[precision])
     try:
         yield accelerator
     finally:

@@ -41,6 +41,8 @@ def describe(data: Dataset, settings: Settings) -> Description:
             else "no model fits it: prepare other features"
         )
         raise UsageError(f"{settings.model} needs {problem}; {advice}")
+    for split in dict.fromkeys(("train", settings.eval_split, "test")):
+        check_classes(data, split, target)
     hears = isinstance(sealed.feature, Waveform) and chosen.takes == "frames"
     if settings.features and not hears:
         raise UsageError(
@@ -157,6 +159,19 @@ def _measured(split: Split, feature: Feature) -> tuple[torch.Tensor, torch.Tenso
     moments = merge(parts)
     mean, std = mean_and_std(moments) if moments else ([0.0], [1.0])
     return torch.tensor(np.array(mean, np.float32)), torch.tensor(np.array(std, np.float32))
+
+
+def check_classes(data: Dataset, split: str, target: str) -> None:
+    """Raise UsageError where an example of a split, if there is one, has no class to be told by."""
+    part, sealed = data.get(split), data.sealed
+    if not part or sealed.columns.labels[target] != "class":
+        return
+    none = int((part.column(target) < 0).sum())
+    if none:
+        raise UsageError(
+            f"{sealed.folder}: {none:,} of {len(part):,} examples of {split} have no {target}; "
+            "prepare it without them, or take another --target"
+        )
 
 
 def check_fits(description: Description, data: Dataset) -> None:

@@ -17,8 +17,9 @@ from pipeline.loader import Dataset
 from pipeline.records import Piece
 from pipeline.train import transcription
 from pipeline.train.checkpoint import Description, Saved
+from pipeline.train.device import device_of
 from pipeline.train.evaluation import Evaluation, evaluate
-from pipeline.train.fitting import check_fits, feature_of, rebuilt
+from pipeline.train.fitting import check_classes, check_fits, feature_of, rebuilt
 from pipeline.train.frames import Framing
 from pipeline.train.fusion import Fusion
 from pipeline.train.models import entry
@@ -90,16 +91,18 @@ def reading(saved: Saved, data: Dataset) -> Recogniser:
     return hearing(saved) if hears else rebuilt(saved)
 
 
-def evaluated(saved: Saved, data: Dataset, split: str) -> Evaluation:
-    """The scores of a saved model on a split, as training tells them.
+def evaluated(saved: Saved, data: Dataset, split: str, device: str = "auto") -> Evaluation:
+    """The scores of a saved model on a split, as training tells them, computed on a device.
 
     Raises:
+        UsageError: there is no such device here, or an example has no class.
         ModelError: the dataset is not like the one that it was trained on; says in what.
         UnknownNameError: there is no such split.
     """
-    own, recogniser = saved.description, reading(saved, data)
-    device = torch.device("cpu")
-    return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, device)
+    own, where = saved.description, device_of(device)
+    recogniser = reading(saved, data).to(where)
+    check_classes(data, split, own.target)
+    return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, where)
 
 
 def task_of(saved: Saved, fusion: Fusion | None = None) -> Task:

@@ -14,6 +14,7 @@ from pipeline.loader.augment import Speed, uniform
 from pipeline.loader.split import Batch
 from pipeline.train.augmenting import Step
 from pipeline.train.checkpoint import Saved
+from pipeline.train.device import device_of
 from pipeline.train.evaluation import evaluate
 from pipeline.train.predict import reading, task_of
 
@@ -63,10 +64,15 @@ def as_long_as(n: int) -> Step:
     return cut
 
 
-def robustness(saved: Saved, data: Dataset, split: str) -> Iterator[Condition]:
+def robustness(
+    saved: Saved, data: Dataset, split: str, device: str = "auto"
+) -> Iterator[Condition]:
     """The score that tells the best model, on a dataset of waveforms, condition by condition.
 
+    Noise and speed are made on the CPU: they are the same whatever ``device`` the model is on.
+
     Raises:
+        UsageError: there is no such device here.
         ModelError: the model or the dataset is not one of clips of samples, of one length.
     """
     n = data.sealed.columns.shape[0]
@@ -75,11 +81,11 @@ def robustness(saved: Saved, data: Dataset, split: str) -> Iterator[Condition]:
             f"{data.sealed.folder}: robustness is heard on samples of one length, this dataset "
             f"holds {data.sealed.feature.kind}; prepare one with --features waveform"
         )
-    own, task, recogniser = saved.description, task_of(saved), reading(saved, data)
+    own, task, where = saved.description, task_of(saved), device_of(device)
+    recogniser = reading(saved, data).to(where)
 
     def score(name: str, part: Split, *changes: Step) -> Condition:
-        cpu = torch.device("cpu")
-        found = evaluate(recogniser, task, part, own.target, own.names, cpu, changes=changes)
+        found = evaluate(recogniser, task, part, own.target, own.names, where, changes=changes)
         return Condition(name, found.scores[task.watch], len(part))
 
     whole = data[split]

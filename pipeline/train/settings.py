@@ -7,12 +7,13 @@ from typing import Any
 
 from pipeline.errors import UsageError, unknown_name
 from pipeline.train.augmenting import AUGMENTATIONS
+from pipeline.train.device import DEVICES
 from pipeline.train.models import entry
 
 CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine"),
-    "device": ("auto", "cpu", "cuda"),
+    "device": DEVICES,
     "precision": ("float32", "bfloat16"),
 }
 
