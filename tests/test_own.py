@@ -23,6 +23,7 @@ from pipeline.records import Piece, Task
 from pipeline.splits import share_out, split_named
 from tests.clips import BROKEN, recordings, write_folder
 
+MANIFESTS = Path(__file__).parent.parent / "manifests"
 CLASSES = ("ja", "nein", '<b>"né" & co')
 
 
@@ -316,6 +317,31 @@ def test_the_command_takes_the_folder_as_it_lies(
     assert capsys.readouterr().out.splitlines()[-1] == told.out.splitlines()[-1]
     assert main(["prepare", "folder", *common]) == 2
     assert "shardwell prepare folder PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stored", ["folder", "url"])
+def test_a_licence_may_be_stated_after_the_build(folder: Path, tmp_path: Path, stored: str) -> None:
+    root = tmp_path / "out"
+    out = root if stored == "folder" else f"file://{root}"
+    first = prepare_dataset(ask(folder, tmp_path, out=out))
+    (made,) = root.glob("folder/own-*")
+    shards = {path: path.stat().st_mtime_ns for path in made.glob("*.arrow")}
+    page = card("me/own", configs_of([made]), "parquet")
+    assert "example.org" not in page
+    assert "<>" not in page
+    assert "license_link" not in page
+    told = (MANIFESTS / "folder.toml").read_text()
+    told = told.replace('"unknown"', '"allowed"\nhomepage = "https://me.example/words"')
+    (tmp_path / "mine.toml").write_text(told)
+    mine = ask(folder, tmp_path, out=out, manifest=tmp_path / "mine.toml")
+    for _ in range(2):
+        again = prepare_dataset(mine)
+        assert (again.folder, again.up_to_date) == (first.folder, True)
+        corpus = open_sealed(made).info["corpus"]
+        assert corpus["redistribution"] == "allowed"
+        assert "(<https://me.example/words>)" in card("me/own", configs_of([made]), "parquet")
+    assert shards == {path: path.stat().st_mtime_ns for path in made.glob("*.arrow")}
+    assert verify(made, lambda size: None) == []
 
 
 def test_a_strangers_recipe_may_take_own_data_too(folder: Path, tmp_path: Path) -> None:
