@@ -55,6 +55,8 @@ def examples(
 ) -> Iterator[Example]:
     """Every recording; without split folders, its speaker (or itself) is hashed to its split."""
     clips = _recordings(corpus.members("data"))
+    if not clips:
+        raise RecipeError("data: holds no recordings in folders")  # a tar of something else
     root, by_folder = _layout(clips, splits)
     labels = {clip: _labels(clip, root, by_folder, speaker_before) for clip in clips}
     LOG.info("classes are the folders in %s", f"{root or './'}{'<split>/' * by_folder}")

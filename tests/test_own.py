@@ -49,7 +49,9 @@ def shares(request: Request) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("features", ["mfcc", "log_mel:n_mels=40", "waveform"])
-@pytest.mark.parametrize("engine", ["serial", "local"])
+@pytest.mark.parametrize(
+    "engine", ["serial", "local", pytest.param("dask", marks=pytest.mark.slow)]
+)
 def test_a_folder_of_mixed_recordings_is_prepared(
     folder: Path, tmp_path: Path, features: str, engine: str
 ) -> None:
@@ -118,6 +120,15 @@ def test_a_tar_of_the_folder_gives_the_same_examples(folder: Path, tmp_path: Pat
     with tarfile.open(packed, "w:gz") as tar:
         tar.add(folder, "my words")
     assert shares(ask(packed, tmp_path)) == shares(ask(folder, tmp_path))
+
+
+def test_a_tar_without_recordings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").touch()
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "text.txt", "a/b/text.txt")
+        tar.add(tmp_path / "text.txt", "a/../../b.wav")
+    with pytest.raises(RecipeError, match="data: holds no recordings in folders"):
+        prepare_dataset(ask(tmp_path / "x.tar", tmp_path))
 
 
 def test_split_folders_are_taken_and_can_be_left(tmp_path: Path) -> None:
