@@ -289,6 +289,6 @@ RECIPE = Recipe(
     load=load_audio,
     audio=Audio(sample_rate=COMMAND_RATE, duration=1.0),
     noise=noise,
-    generators={"commands": write_commands},
+    generators={"commands": write_commands, "phrases": write_phrases},
     hints={"target": "word"},
 )

@@ -45,6 +45,7 @@ def corpora(
     digits = spoken_digits(tmp_path / "digits.tar")
     one_split = {"keep": ["age"], "shares": [1, 0, 0]}
     words = {"words": [], "speakers": 5, "takes": 1, "seed": 3}
+    phrases = {"clips": 12, "validation": 2, "test": 4, "seed": 3}
     return {
         "digit_sum": (corpus_of(sequences=sequences), {"lengths": [5, 10]}),
         "folder": (corpus_of(data=commands_archive), OWN),
@@ -54,6 +55,7 @@ def corpora(
         "mnist": (corpus_of(**idx_files(tmp_path)), {"validation": 2}),
         "speech_commands": (corpus_of(main=commands_archive), {"words": []}),
         "synthetic_commands": (corpus_of(main=commands_archive), words),
+        "synthetic_phrases": (corpus_of(archive=phrases_archive), phrases),
         "table": (corpus_of(data=table_archive(tmp_path)), params_of("table") | one_split),
     }
 
