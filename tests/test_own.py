@@ -330,6 +330,28 @@ def test_the_command_takes_the_folder_as_it_lies(
     assert "shardwell prepare folder PATH" in capsys.readouterr().err
 
 
+def test_an_archive_that_changes_meanwhile_ends_the_build(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain tar is read in place."""
+    path = tmp_path / "words.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder, "words")
+
+    def change_and_build(job: Job, task: Task) -> object:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        return build(job, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.prepare.run.build", change_and_build)
+        with pytest.raises(SourceError, match=r"words\.tar: was changed"):
+            prepare_dataset(ask(path, tmp_path))
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert not prepare_dataset(ask(path, tmp_path)).up_to_date
+
+
 @pytest.mark.parametrize("stored", ["folder", "url"])
 def test_a_licence_may_be_stated_after_the_build(folder: Path, tmp_path: Path, stored: str) -> None:
     root = tmp_path / "out"

@@ -147,11 +147,10 @@ def _build(
 
 
 def _prove_own(files: Mapping[str, Verified], output: Output, shards: Iterable[str]) -> None:
-    """Raise SourceError if a person's own file was changed meanwhile; then no shard is kept."""
+    """Raise SourceError if a file of a person was changed meanwhile; then no shard is kept."""
     try:
         for file in files.values():
-            if file.members is not None:
-                file.prove()
+            file.prove()
     except SourceError:
         forget(output, shards)
         raise
