@@ -1,5 +1,6 @@
 """Figures of matplotlib that need no window and no state of its."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,5 +19,7 @@ def figure(width: float, height: float) -> "Figure":
 
 def write_figure(path: Path, drawn: "Figure") -> None:
     """Write a figure as a PNG, whole or not at all; the same figure gives the same bytes."""
-    with written(path) as temporary:
+    with written(path) as temporary, warnings.catch_warnings():
+        # The font lacks some scripts: their names become boxes.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         drawn.savefig(temporary, format="png", dpi=120, metadata={"Software": None})

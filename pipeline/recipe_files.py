@@ -4,10 +4,12 @@ Recipes are found by file and never imported by the name ``recipes``, which may 
 package's. This room runs nothing and stays light: ``shardwell list`` needs it alone.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UsageError, unknown_name
+from pipeline.tables import ENDINGS
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ def locate(name_or_path: str) -> Place:
         shipped = code.parent.parent / "manifests" / beside.name
         return Place(code.stem, code, shipped if shipped.is_file() else beside)
     known = known_recipes()
+    if name_or_path not in known and Path(name_or_path).exists():
+        recipe = "table" if name_or_path.lower().endswith(ENDINGS) else "folder"
+        raise UsageError(
+            f"{name_or_path!r} is data, not a recipe; prepare it with: "
+            f"shardwell prepare {recipe} {shlex.quote(name_or_path)}"
+        )
     if name_or_path not in known:
         raise unknown_name("recipe", name_or_path, known)
     return known[name_or_path]

@@ -1,7 +1,7 @@
 """Splits of data that come with none: shared out by a hash; and what people call splits."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.errors import RecipeError
 from pipeline.manifest import PROMISED
@@ -36,9 +36,18 @@ def share_out(groups: Iterable[str], shares: Sequence[int], seed: int) -> dict[s
         raise RecipeError(
             f"{' and '.join(empty)}: no example; {len(found):,} groups shared "
             f"{'+'.join(map(str, shares))} by the hash of seed {seed} leave it empty: "
-            "try another seed, other shares, or name the splits yourself"
+            f"try {_another_seed(found, shares)}, other shares, or name the splits yourself"
         )
     return found
+
+
+def _another_seed(groups: Collection[str], shares: Sequence[int]) -> str:
+    """A seed to try: the first that leaves no split empty, where that is soon found."""
+    wanted = sum(share > 0 for share in shares)
+    for seed in range(100 if wanted <= len(groups) <= 1000 else 0):
+        if len({_split(group, shares, seed) for group in groups}) == wanted:
+            return f"seed={seed}"
+    return "another seed"
 
 
 def _split(group: str, shares: Sequence[int], seed: int) -> str:

@@ -46,7 +46,7 @@ def files(given: Path, found: Sequence[str], splits: str, **params: object) -> l
     others = Counter(Path(n).suffix or n for n in set(found).difference(clips) if n[-1] != "/")
     if others:
         kinds = ", ".join(f"{ending} {count:,}" for ending, count in others.most_common(5))
-        LOG.info("%s: %d files are no recordings, left out: %s", given, others.total(), kinds)
+        LOG.info("%s: left out, for they are no recordings: %s", given, kinds)
     return clips
 
 
@@ -56,7 +56,10 @@ def examples(
     """Every recording; without split folders, its speaker (or itself) is hashed to its split."""
     clips = _recordings(corpus.members("data"))
     if not clips:
-        raise RecipeError("data: holds no recordings in folders")  # a tar of something else
+        raise RecipeError(
+            "no recordings in it: expected a folder, or a tar of one, with a folder per class; "
+            "a table is prepared by shardwell prepare table"
+        )
     root, by_folder = _layout(clips, splits)
     labels = {clip: _labels(clip, root, by_folder, speaker_before) for clip in clips}
     LOG.info("classes are the folders in %s", f"{root or './'}{'<split>/' * by_folder}")

@@ -103,9 +103,13 @@ def _columns(header: Sequence[str], wanted: Wanted) -> tuple[dict[str, str], Mis
     free = [name for name in header if name not in wanted.leave]
     for role in (*NAMES, "group"):
         named, usual = getattr(wanted, role), NAMES.get(role, ())
-        matching = [named] if named else [name for name in free if name.lower() in usual]
-        if named and named not in header:
-            mistakes.append(f"no column {named}, which {role}={named} asks for")
+        matching = [name for name in free if name.lower() in usual]
+        if named:
+            matching = [named] if named in header else []
+        if named and not matching:
+            mistakes.append(
+                f"no column {named}, which {role}={named} asks for; there are {', '.join(header)}"
+            )
         elif len(matching) > 1:
             mistakes.append(
                 f"the columns {' and '.join(matching)} may both mean {role}; choose one, as "
@@ -113,7 +117,7 @@ def _columns(header: Sequence[str], wanted: Wanted) -> tuple[dict[str, str], Mis
             )
         if matching:
             columns[role] = matching[0]
-    if "audio" not in columns:
+    if "audio" not in columns and not wanted.audio:
         mistakes.append(
             f"no column of paths: expected {', '.join(NAMES['audio'])}, or --params audio=COLUMN"
         )
@@ -227,7 +231,7 @@ def examples(corpus: Corpus, **params: object) -> Iterator[Example]:
     table, columns = _opened(corpus, wanted)
     by = next(role for role in ("split", "group", "speaker", "audio") if role in columns)
     groups = [row.values[columns[by]].strip() for row in table.rows]
-    LOG.info("splits are by column %s%s", columns[by], " hashed" * (by != "split"))
+    LOG.info("splits are by %scolumn %s", "a hash of " * (by != "split"), columns[by])
     splits = {group: split_named(group) for group in groups}
     if by != "split":
         splits = dict(share_out(groups, wanted.shares, wanted.seed))

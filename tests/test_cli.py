@@ -112,6 +112,10 @@ def test_a_dry_run_builds_nothing(
     assert not any(tmp_path.iterdir())
     assert main([*ask, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["features"] == 70000 * 784
+    assert main([*ask, "--params", "validation=7"]) == 0  # no split's count is known before
+    told = capsys.readouterr().out
+    assert "shards    not known yet\n" in told
+    assert told.endswith("disk      not known yet\n")
 
 
 def test_verify_exits_with_1_and_names_what_is_wrong(
@@ -171,6 +175,25 @@ def test_every_setting_has_its_flag() -> None:
         (["export-onnx", "none"], 1, "none: expected a saved model, got no such file"),
         (["features", "--rate", "0"], 2, "sample_rate=0: expected 1,000 to 1,000,000 Hz"),
         (["info", "x"], 2, "unknown recipe 'x'"),
+        (["prepare", "my words"], 2, "shardwell prepare folder 'my words'"),
+        (["prepare", "calls.TSV"], 2, "shardwell prepare table calls.TSV"),
+        (
+            ["prepare", "mnist", "--sorce", "a=b"],
+            2,
+            "unknown option '--sorce': expected one of --so",
+        ),
+        (
+            ["cache", "clean", "--cache", "x", "--al"],
+            2,
+            "unknown option '--al': expected one of --all",
+        ),
+        (
+            ["cache", "clean", "--cache", "x", "--ail=3"],
+            2,
+            "unknown option '--ail': expected one of",
+        ),
+        (["prepare", "folder", "x", "seed=1"], 2, "'seed=1': expected no further argument"),
+        (["prepare", "folder", "x", "--params", "shares=2,1,1"], 2, "a list is joined by +"),
     ],
 )
 def test_errors_go_to_stderr_without_a_traceback(
@@ -182,6 +205,8 @@ def test_errors_go_to_stderr_without_a_traceback(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my words").mkdir()
+    (tmp_path / "calls.TSV").touch()
     assert main(arguments) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -190,13 +215,18 @@ def test_errors_go_to_stderr_without_a_traceback(
     assert ("\nsee: shardwell " in captured.err) == (code == 2)
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["prepare"], ["prepare", "x", "--workers", "q"]]
-)
+@pytest.mark.parametrize("arguments", [["fly"], ["prepare"], ["prepare", "x", "--workers", "q"]])
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "build a dataset: download" in captured.err
 
 
 def test_the_module_is_the_command() -> None:

@@ -22,6 +22,7 @@ FLOORS = (
         "cores",
         "holding",
         "images",
+        "tables",
     },
     {
         "manifest",
@@ -36,7 +37,7 @@ FLOORS = (
         "hub",
     },
     {"labels"},
-    {"fetch", "recipe", "plan", "dataset", "rows", "splits", "tables", "hub_files", "parquet_rows"},
+    {"fetch", "recipe", "plan", "dataset", "rows", "splits", "hub_files", "parquet_rows"},
     {"build", "remote"},
     {"probe", "ship", "cache", "contents", "publish"},
     {"prepare", "loader", "report"},

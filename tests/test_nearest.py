@@ -36,6 +36,10 @@ def put(folder: Path, name: str, text: str) -> None:
             BASE | {"features": {"kind": "x", "n_mels": 80, "hop": 1}},
             "b has another fingerprint: features.hop is 1, not absent",
         ),
+        (
+            BASE | {"sources": {"main": "ab" * 32}},
+            'a has another fingerprint: sources.main is abababab…, not "ab"',
+        ),
         (BASE | {"features": {"kind": "pixels"}}, None),  # nobody mistakes it for one of these
     ],
 )

@@ -62,6 +62,7 @@ def test_a_folder_of_mixed_recordings_is_prepared(
         prepare_dataset(request)
     assert "ja/text.wav: not readable as audio" in str(caught.value)
     assert "(source data/ja/text.wav, bytes 0 to 24)" in str(caught.value)
+    assert "ja/empty.wav: not readable as audio (an empty file)" in str(caught.value)
     request = ask(folder, tmp_path, features=features, max_bad=3, params="seed=3")
     done = prepare_dataset(request)
     assert sum(done.rows.values()) == 20
@@ -127,7 +128,7 @@ def test_a_tar_without_recordings_is_told(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(tmp_path / "text.txt", "a/b/text.txt")
         tar.add(tmp_path / "text.txt", "a/../../b.wav")
-    with pytest.raises(RecipeError, match="data: holds no recordings in folders"):
+    with pytest.raises(RecipeError, match="no recordings in it: expected a folder, or a tar"):
         prepare_dataset(ask(tmp_path / "x.tar", tmp_path))
 
 
@@ -278,12 +279,25 @@ def test_an_empty_folder_and_one_without_recordings(tmp_path: Path) -> None:
     (tmp_path / "empty" / "a.txt").touch()
     with pytest.raises(RecipeError, match="holds no recordings in folders"):
         prepare_dataset(ask(tmp_path / "empty", tmp_path))
+    (tmp_path / "calls.tsv").write_text("path\tlabel\n")
+    with pytest.raises(RecipeError, match="a table is prepared by shardwell prepare table"):
+        prepare_dataset(ask(tmp_path / "calls.tsv", tmp_path))
 
 
 def test_an_estimate_of_a_folder_is_exact(folder: Path, tmp_path: Path) -> None:
     found = estimate(ask(folder, tmp_path))
     assert found.exact
     assert sum(count or 0 for count in found.rows.values()) == 20
+
+
+def test_a_seed_that_leaves_no_split_empty_is_named() -> None:
+    groups = ["anna", "ben", "cy", "dora", "eve", "fay"]
+    with pytest.raises(RecipeError, match=r"test: no example; 6 groups .* try seed=") as caught:
+        share_out(groups, [2, 1, 1], seed=2)
+    seed = int(str(caught.value).partition("try seed=")[2].partition(",")[0])
+    assert set(share_out(groups, [2, 1, 1], seed).values()) == set(PROMISED)
+    with pytest.raises(RecipeError, match="try another seed, other shares"):
+        share_out(groups[:2], [2, 1, 1], seed=2)
 
 
 def test_shares_are_about_what_is_stated_and_nobody_moves() -> None:

@@ -31,6 +31,7 @@ from pipeline.features import (
     Waveform,
     to_dict,
 )
+from pipeline.figures import figure, write_figure
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.report import report
 from pipeline.report.charts import histogram, ticks
@@ -504,3 +505,10 @@ def test_of_many_classes_the_largest_are_drawn(
     (axes,) = drawn["labels.png"].axes
     assert axes.get_title() == "word, 500 of 509 classes"
     assert [bar.get_height() for bar in axes.patches] == [2] * BARS
+
+
+def test_a_script_that_the_font_lacks_is_no_warning(tmp_path: Path) -> None:
+    drawn = figure(2, 2)
+    drawn.suptitle("日本語")
+    write_figure(tmp_path / "x.png", drawn)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

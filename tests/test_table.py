@@ -201,7 +201,7 @@ def test_a_long_list_of_mistakes_is_cut(clips: Path, tmp_path: Path) -> None:
     [
         ("name,label", "", r"line 1: no column of paths: expected audio, path"),
         ("path,file", "", r"line 1: the columns path and file may both mean audio; choose one"),
-        ("path,x", "label=y", r"line 1: no column y, which label=y asks for"),
+        ("path,x", "label=y", r"line 1: no column y, which label=y asks for; there are path, x"),
         ("path,my word", "keep=my word", r"column my word: can't be kept by that name; rename it"),
         ("path,features", "keep=features", r"column features: can't be kept by that name"),
         ("path,path", "", r"column 'path': expected every column to have its own name"),
@@ -214,6 +214,15 @@ def test_a_header_that_makes_no_sense(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         prepare_dataset(ask(write(clips, "x.csv", header), tmp_path, params=params))
+
+
+def test_a_column_that_is_not_there_is_told_where_there_are_rows(
+    clips: Path, tmp_path: Path
+) -> None:
+    path = write(clips, "x.csv", "path,x", *(f"clips/{name},a" for name in names(clips)))
+    for role in ("label", "audio", "group"):
+        with pytest.raises(RecipeError, match=f"no column y, which {role}=y asks for; there are"):
+            prepare_dataset(ask(path, tmp_path, params=f"{role}=y"))
 
 
 def test_a_folder_with_one_table_is_that_table(clips: Path, tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ def _opened(data: memoryview | bytes) -> Iterator[Any]:
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         begin = bytes(data[:4])
-        raise ClipError(f"not readable as audio ({reason}; begins with {begin!r})") from None
+        told = f"{reason}; begins with {begin!r}" if begin else "an empty file"
+        raise ClipError(f"not readable as audio ({told})") from None
 
 
 def _by_libsndfile(data: memoryview | bytes) -> Decoded:

@@ -27,7 +27,7 @@ from pipeline.cli import (
     train,
     verify,
 )
-from pipeline.errors import ShardwellError, UsageError
+from pipeline.errors import ShardwellError, UsageError, unknown_name
 
 COMMANDS = (
     show.add_list,
@@ -53,8 +53,13 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    args = parser().parse_args(argv)
+    top = parser()
+    args, left_over = top.parse_known_args(argv)
+    if args.command is None:
+        top.print_help(sys.stderr)
+        return 2
     try:
+        _check_understood(left_over, args.parser)
         with _log_to_stderr(), _termination_interrupts():
             code: int = args.run(args)
         sys.stdout.flush()
@@ -70,6 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+def _check_understood(left_over: Sequence[str], command: argparse.ArgumentParser) -> None:
+    """Raise UsageError for the first argument that the command doesn't know."""
+    for argument in left_over:
+        if argument.startswith("-"):
+            known = [o for a in command._actions for o in a.option_strings if o.startswith("--")]
+            raise unknown_name("option", argument.partition("=")[0], known)
+        raise UsageError(
+            f"{argument!r}: expected no further argument; join key=value pairs by commas without "
+            "spaces, put a path with spaces in quotes"
+        )
 
 
 @contextmanager
@@ -107,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=_Version, help="print the version")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
     return top

@@ -187,12 +187,13 @@ def _dry_run(request: "Request", as_json: bool) -> int:
         print(found.found.folder)
         return 0
     about = "" if found.exact else "about "
-    shards = "not known yet" if found.shards is None else f"{found.shards:,}"
+    shards = "" if found.shards is None else f"{found.shards:,}, "
     print(f"clips     {text.splits(found.rows)}")
     if found.hours is not None:
         print(f"hours     {about}{found.hours:.2f}")
-    print(f"shards    {shards}, {about if found.features else ''}{text.size(found.features)}")
+    print(f"shards    {shards}{about if found.features else ''}{text.size(found.features)}")
     print(f"download  {text.size(found.download)}")
     print(f"inflated  {about if found.inflated else ''}{text.size(found.inflated)}")
-    print(f"disk      {about if found.disk else ''}{text.size(found.disk)} in all")
+    in_all = "" if found.disk is None else " in all"
+    print(f"disk      {about if found.disk else ''}{text.size(found.disk)}{in_all}")
     return 0

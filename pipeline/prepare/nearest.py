@@ -1,6 +1,7 @@
 """Why no dataset was found: what its declaration has that the nearest one beside it has not."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,5 +47,10 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(leaves: Mapping[str, Any], name: str) -> str:
-    value = json.dumps(leaves[name]) if name in leaves else "absent"
-    return value if len(value) <= 40 else f"{value[:37]}…"
+    if name not in leaves:
+        return "absent"
+    value = leaves[name]
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:8]}…"  # a hash: nobody reads more of it
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}…"

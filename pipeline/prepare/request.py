@@ -272,6 +272,10 @@ def _check_params(recipe: Recipe, params: Mapping[str, Param]) -> None:
 
 
 def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:
+    if key not in protocol.params and not has_value:
+        raise UsageError(
+            f"params: expected key=value,…, got {key!r}; a list is joined by +, as words=yes+no"
+        )
     if key not in protocol.params:
         raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
     own = protocol.params[key]

@@ -1,6 +1,5 @@
 """The page's charts as PNG files, for slides and papers."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,5 @@ def _brief(name: str) -> str:
 
 
 def _written(path: Path, drawn: "Figure") -> Path:
-    with warnings.catch_warnings():  # the font lacks some scripts: their names become boxes
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        write_figure(path, drawn)
+    write_figure(path, drawn)
     return path
