@@ -39,6 +39,7 @@ FILES = {
 FOLDERS = {
     "remote": ("copies", re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")),
     "hub": ("copies", re.compile(r"[^./][^/]*/[^./][^/]*/[^./][^/]*-[0-9a-f]{8}")),
+    "generated": ("leftovers", re.compile(r"[^./][^/]*-[0-9a-f]{8}")),  # of a Hub, cut off
     "publish": ("leftovers", re.compile(r"[^./][^/]*--[^/]+")),
     "scratch": ("leftovers", re.compile(r"[0-9a-f]{16}")),
 }

@@ -24,6 +24,8 @@ one line each. Exceptions take that one string, so they survive the trip between
 import difflib
 from collections.abc import Iterable, Sequence
 
+LONGEST = 1000  # characters of a mistake that are shown
+
 
 class ShardwellError(Exception):
     """Anything that shardwell reports."""
@@ -92,6 +94,8 @@ class DatasetError(ShardwellError):
 def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> str:
     """The message of all mistakes of a file or folder at once, the first ``shown`` in words.
 
+    What a mistake quotes may be as long as the file: it is cut.
+
     >>> print(to_mend("x.toml", ["name: missing", "size: missing"], shown=1))
     x.toml: 2 mistakes to mend
       name: missing
@@ -99,7 +103,8 @@ def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> str:
     """
     head = f"{where}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)} to mend"
     more = [f"… and {len(mistakes) - shown} more"] if len(mistakes) > shown else []
-    return "\n  ".join([head, *mistakes[:shown], *more])
+    told = [m if len(m) <= LONGEST else f"{m[:LONGEST]}…" for m in mistakes[:shown]]
+    return "\n  ".join([head, *told, *more])
 
 
 def unknown_name(what: str, got: str, known: Iterable[str]) -> UnknownNameError:

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import RemoteError, UsageError
-from pipeline.files import CHUNK, sha256_of
+from pipeline.files import CHUNK, alone, sha256_of
 from pipeline.hub import client, hub_errors
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -73,6 +75,22 @@ def parquet_files(repository: str, commit: str) -> list[HubFile]:
     if sorted(file.path for file in files) != paths:
         raise RemoteError(f"{where}: tells of other files than it lists; run again")
     return sorted(files, key=lambda file: file.path)
+
+
+@contextmanager
+def brought(
+    repository: str, commit: str, files: Sequence[HubFile], folder: Path
+) -> Iterator[list[Path]]:
+    """Files of a commit in ``folder``, which other processes leave alone until the block ends.
+
+    Then they are removed; after an error they stay, so that the next run goes on there.
+
+    Raises:
+        RemoteError: see ``download``.
+    """
+    with alone(folder):
+        yield [download(repository, commit, file, folder) for file in files]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def download(repository: str, commit: str, file: HubFile, folder: Path) -> Path:

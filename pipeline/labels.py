@@ -63,6 +63,8 @@ def _label(example: Example, name: str, kind: str, stored: str) -> Any:
         raise RecipeError(
             f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}"
         )
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise RecipeError(f"example {example.key}: label {name}: {value} takes more than 64 bits")
     return value
 
 

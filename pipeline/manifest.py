@@ -62,7 +62,7 @@ class Manifest:
     """One corpus: where it comes from, its licence, its protocols (the first is the default).
 
     ``redistribution`` says whether the licence lets anyone pass the data on: allowed, forbidden or
-    unknown.
+    unknown. ``homepage`` is "" where there is none.
     """
 
     name: str
@@ -128,11 +128,11 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
         )
         for name, entry in table["protocols"].items()
     }
-    texts = {key: table[key].strip() for key in ("name", "title", "licence", "homepage")}
+    texts = {key: table[key].strip() for key in ("name", "title", "licence", "citation")}
     return Manifest(
         **texts,
         redistribution=table.get("redistribution", "unknown"),
-        citation=table["citation"].strip(),
+        homepage=table.get("homepage", "").strip(),
         languages=tuple(table.get("languages", ())),
         sources=sources,
         protocols=protocols,
@@ -193,7 +193,7 @@ CORPUS_RULES = {
     "title": TEXT,
     "licence": TEXT,
     "redistribution?": MAY_PASS_ON,
-    "homepage": TEXT,
+    "homepage?": TEXT,
     "citation": TEXT,
     "languages?": TEXTS,
     "sources": TABLE,

@@ -43,7 +43,7 @@ def read_rows(file: Path, path: str, column: str) -> Iterator[tuple[bytes, dict[
                     content,
                     {n: (k, _value(labels[n][i], k, classes.get(n))) for n, k in kinds.items()},
                 )
-    except pa.ArrowException as error:
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not readable as Parquet: {error}") from None
 
 
@@ -77,16 +77,25 @@ def _content_kind(kind: Any) -> str | None:
 
 
 def _contents(column: Any) -> Iterator[bytes]:
-    """The bytes of each row's file (none where it has only a path), or its array as .npy."""
+    """The bytes of each row's file, or its array as .npy; none where there is only a path, or no
+    array of numbers: who loads it names it.
+    """
     column = getattr(column, "storage", column)
     if _content_kind(column.type) == "array":
-        for value in column:
-            file = io.BytesIO()
-            np.save(file, np.array(value.as_py()), allow_pickle=False)
-            yield file.getvalue()
+        yield from (_npy(value.as_py()) for value in column)
     else:
         files = column.field("bytes") if hasattr(column, "field") else column
         yield from (value.as_py() or b"" for value in files)
+
+
+def _npy(values: Any) -> bytes:
+    """Nested lists as .npy; nothing where they are absent, ragged, or have holes."""
+    file = io.BytesIO()
+    try:
+        np.save(file, np.array(values), allow_pickle=False)
+    except ValueError:
+        return b""
+    return file.getvalue()
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:
@@ -109,6 +118,7 @@ def _kinds(schema: Any) -> dict[str, str]:
     classes, kinds = _classes(schema), {}
     for name in schema.names:
         kind = schema.field(name).type
+        kind = kind.value_type if of.is_dictionary(kind) else kind  # pandas' categories
         if of.is_string(kind) or of.is_large_string(kind):
             kinds[name] = "text"
         elif of.is_integer(kind) or of.is_boolean(kind):

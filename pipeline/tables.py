@@ -97,6 +97,7 @@ def _json_rows(lines: Sequence[str], mistakes: list[tuple[int, str]]) -> Iterato
             continue
         try:
             values = json.loads(line)
+            json.dumps(values, ensure_ascii=False).encode()  # halves of characters are no text
         except (ValueError, RecursionError) as error:
             mistakes.append((number, f"not readable as JSON: {error}"))
             continue

@@ -9,7 +9,6 @@ import io
 import json
 import logging
 import re
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from pipeline.audio import Audio, condition, load_audio
 from pipeline.errors import ClipError, RecipeError, SourceError, UsageError
-from pipeline.hub_files import COMMIT, HubFile, download, parquet_files, pinned
+from pipeline.hub_files import COMMIT, HubFile, brought, parquet_files, pinned
 from pipeline.parquet_rows import read_rows
 from pipeline.recipe import RESERVED, Corpus, Recipe
 from pipeline.records import Example, Piece
@@ -30,6 +29,7 @@ from pipeline.splits import share_out, split_named
 
 LOG = logging.getLogger("pipeline.recipes")
 ROWS, NPY = "rows.jsonl", b"\x93NUMPY"
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # for PostScript, Pillow runs Ghostscript
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 Array = npt.NDArray[Any]
 
@@ -52,13 +52,13 @@ def pack(path: Path, repo: str, revision: str, config: str, column: str) -> None
     """Write the tar of a dataset's rows."""
     files = _of_config(repo, parquet_files(repo, revision), config)
     folder = path.parent / f"{repo.replace('/', '--')}-{revision[:8]}"
-    brought = [download(repo, revision, file, folder) for file in files]  # a next run goes on there
     with (
+        brought(repo, revision, files, folder) as here,
         tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar,
         tempfile.TemporaryFile(dir=path.parent) as rows,
     ):
         count = 0
-        for file, local in zip(files, brought, strict=True):
+        for file, local in zip(files, here, strict=True):
             for content, labels in read_rows(local, file.path, column):
                 _add(tar, f"{count:08d}", io.BytesIO(content), len(content))
                 row = {"path": file.path, "labels": labels}
@@ -67,7 +67,6 @@ def pack(path: Path, repo: str, revision: str, config: str, column: str) -> None
         size = rows.tell()
         rows.seek(0)
         _add(tar, ROWS, rows, size)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: Any, size: int) -> None:
@@ -167,13 +166,26 @@ def fitted(
 def load(pieces: Sequence[Piece], audio: Audio | None) -> Array:
     """A recording → samples; an image → (height, width) grey uint8; an array as it is."""
     data = bytes(pieces[0].data)
+    if not data:
+        raise ClipError("its row holds no file, or no array of numbers")
     if data.startswith(NPY):
-        return _array(np.load(io.BytesIO(data), allow_pickle=False), audio)
+        return _array(_unpacked(data), audio)
     if audio is None:
         return _image(data)
     if data.startswith(IMAGES):
         raise ClipError("an image: prepare images with --features pixels:height=…,width=…")
     return load_audio(pieces, audio)
+
+
+def _unpacked(data: bytes) -> Array:
+    """The numbers in a .npy, which a file of anybody's may only pretend to be."""
+    try:
+        values: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy's reader raises what its parsers raise
+        raise ClipError(f"not readable as an array: {error}") from None
+    if values.dtype.kind not in "biuf":
+        raise ClipError(f"expected an array of numbers, got {values.dtype}")
+    return values
 
 
 def _array(values: Array, audio: Audio | None) -> Array:
@@ -194,7 +206,7 @@ def _image(data: bytes) -> Array:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ClipError(f"not readable as an image: {error}") from None

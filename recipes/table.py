@@ -211,10 +211,10 @@ def _member(row: Row, columns: Mapping[str, str], wanted: Wanted) -> str:
 
 
 def _key(row: Row, columns: Mapping[str, str]) -> str:
-    """The key in the table; else the path, and the segment."""
+    """The key in the table; else the path, however it is spelt, and the segment."""
     if "key" in columns:
         return row.values[columns["key"]].strip()
-    path = row.values[columns["audio"]].strip()
+    path = posixpath.normpath(row.values[columns["audio"]].strip())
     times = "-".join(row.values[columns[r]].strip() for r in ("start", "end") if r in columns)
     return f"{path}#{times}" if times.strip("-") else path
 

@@ -37,6 +37,7 @@ def fill(cache: Path) -> Path:
         f"inflated/{SHA[:16]}.index": 10,
         f"inflated/.{'1' * 16}.plain.0123abcd.part": 500,
         f"generated/{'2' * 16}-digit_sum_tutorial.txt": 50,
+        "generated/you--words-01234567/data/train.parquet": 80,
         f"verified/{'3' * 16}.json": 1,
         f"remote/{'4' * 16}-{'5' * 16}/train-00000-of-00001.arrow": 20,
         "hub/me/mini/mfcc-01234567/train-00000-of-00001.arrow": 30,
@@ -67,6 +68,7 @@ def test_everything_is_listed_with_the_source_it_belongs_to(tmp_path: Path) -> N
         f"copies {'4' * 16}-{'5' * 16}": 20,
         "copies me/mini/mfcc-01234567": 30,
         "copies shards of streams": 40,
+        "leftovers you--words-01234567": 80,
         "leftovers me--mini": 60,
         f"leftovers {'8' * 16}": 70,
     }
@@ -190,7 +192,7 @@ def test_the_command_lists_and_cleans(tmp_path: Path, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert "  1.01 kB  40 days ago    speech_commands v2" in lines
     assert "     80 B  today          shards of streams (2)" in lines
-    assert lines[-1] == f"  1.93 kB  in all, {cache}"
+    assert lines[-1] == f"  2.01 kB  in all, {cache}"
     ask = ["cache", "clean", "--cache", str(cache), "--older-than", "30"]
     assert main([*ask, "--downloads"]) == 0
     assert capsys.readouterr().out == "      0 B  freed\n"

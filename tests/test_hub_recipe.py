@@ -13,12 +13,22 @@ import pytest
 from PIL import Image
 
 from pipeline.audio import Audio, load_audio
+from pipeline.contents import Item, clean, contents
 from pipeline.dataset import open_sealed
-from pipeline.errors import BuildError, RecipeError, RemoteError, ShardwellError, SourceError
+from pipeline.errors import (
+    BuildError,
+    ClipError,
+    RecipeError,
+    RemoteError,
+    ShardwellError,
+    SourceError,
+)
 from pipeline.hub_files import CONVERTED, download, parquet_files, pinned
 from pipeline.loader.opening import open_dataset
+from pipeline.parquet_rows import read_rows
 from pipeline.prepare import Request, estimate, prepare_dataset
 from pipeline.records import Piece
+from recipes.hub import RECIPE
 from tests.clips import BROKEN, recordings
 from tests.hub import Hub, Repo, running_hub
 
@@ -195,6 +205,47 @@ def test_arrays_are_samples_pixels_or_tokens(hub: Hub, tmp_path: Path) -> None:
     assert len(open_dataset(done.folder)["test"]) == 3
 
 
+def npy(described: str) -> bytes:
+    """The head of a .npy, and nothing behind it."""
+    head = described.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+HOSTILE = [
+    (b"", "its row holds no file"),
+    (b"\x93NUMPY\x01\x00 and no more", "not readable as an array"),
+    (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}"), "as an array"),
+    (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), "as an array"),
+    (npy("{'descr': '<U0', 'fortran_order': False, 'shape': (1,)}"), "an array of numbers, got <U"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), HOSTILE)
+@pytest.mark.parametrize("audio", [Audio(16000), None])
+def test_hostile_contents_are_bad_clips(content: bytes, message: str, audio: Audio | None) -> None:
+    with pytest.raises(ClipError, match=message):
+        RECIPE.load([Piece(memoryview(content))], audio)
+
+
+def test_no_other_program_reads_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *a, **k: asked.append(a))
+    with pytest.raises(ClipError, match="not readable as an image"):
+        RECIPE.load([Piece(memoryview(EPS))], None)
+    assert not asked
+
+
+def test_rows_without_an_array_are_bad_clips(hub: Hub, tmp_path: Path) -> None:
+    rows = [[[1, 2], [3, 4]], [[1, 2], [3]], None, [[1, None], [2, 3]]]
+    held = pa.array(rows, pa.list_(pa.list_(pa.int64())))
+    kinds = pa.array(["a", "b", "a", "b"]).dictionary_encode()
+    hub.put(REPO, "train.parquet", parquet({"image": held, "kind": kinds}))
+    done = prepare_dataset(ask(tmp_path, features="pixels:height=2,width=2", max_bad=3))
+    assert (done.rows, done.bad) == ({"train": 1}, 3)
+    assert open_sealed(Path(done.folder)).columns.labels == {"kind": "text"}
+
+
 def other_bytes(hub: Hub) -> None:
     put_words(hub)
     file = hub.repos[REPO].files("main")[1]["data/test-0-of-1.parquet"]
@@ -218,9 +269,22 @@ def nulls(hub: Hub) -> None:
     hub.put(REPO, "train.parquet", parquet({"x": files([clip]), "n": pa.array([None], pa.int64())}))
 
 
+def no_utf8(hub: Hub) -> None:
+    buffers = pa.array([b"\xff"]).buffers()
+    texts = pa.Array.from_buffers(pa.string(), 1, buffers)
+    hub.put(REPO, "train.parquet", parquet({"x": files([b""]), "t": texts}))
+
+
+def large(hub: Hub) -> None:
+    numbers = pa.array([1 << 63], pa.uint64())
+    hub.put(REPO, "train.parquet", parquet({"x": files([b""]), "n": numbers}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "params", "error", "message"),
     [
+        (no_utf8, "", RecipeError, "train.parquet: not readable as Parquet: 'utf-8' codec"),
+        (large, "", RecipeError, "label n: 9223372036854775808 takes more than 64 bits"),
         (other_bytes, "", RemoteError, r"expected the hash [0-9a-f]{64}, got [0-9a-f]{64}"),
         (no_parquet, "", RemoteError, "no such revision"),
         (not_parquet, "", RecipeError, "train.parquet: not readable as Parquet"),
@@ -259,6 +323,33 @@ def test_a_cut_line_goes_on_and_nothing_stays_behind(hub: Hub, tmp_path: Path) -
     assert prepare_dataset(ask(tmp_path)).rows == {"train": 6, "test": 14}
     assert hub.count("GET .*resolve.*test.*parquet") == fetched
     assert [path.suffix for path in (tmp_path / "cache" / "generated").glob("[!.]*")] == [".tar"]
+
+
+def test_files_of_a_hub_are_cleaned_once_nobody_reads_them(hub: Hub, tmp_path: Path) -> None:
+    """Another config or column of the dataset would have brought them to the same folder."""
+    put_words(hub)
+    hub.put(REPO, "data/validation.parquet", b"PAR1 is not enough")
+    seen: list[list[Item]] = []
+
+    def leftovers() -> list[Item]:
+        kinds = ("leftovers",)
+        return [item for item in contents(tmp_path / "cache", {}) if item.kind in kinds]
+
+    def read(*given: Any) -> Iterator[Any]:
+        (item,) = (i for i in leftovers() if i.about.startswith("you--words-"))
+        seen.append(clean([item]))
+        yield from read_rows(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.parquet_rows.read_rows", read)
+        with pytest.raises(RecipeError, match="not readable as Parquet"):
+            prepare_dataset(ask(tmp_path))
+    assert seen == [[], [], []]
+    (item,) = leftovers()
+    assert item.about == f"you--words-{hub.repos[REPO].branches['main'][:8]}"
+    assert item.bytes > 10_000
+    assert clean([item]) == [item]
+    assert not leftovers()
 
 
 def test_an_estimate_downloads_nothing(hub: Hub, tmp_path: Path) -> None:

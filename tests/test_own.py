@@ -23,6 +23,7 @@ from pipeline.records import Piece, Task
 from pipeline.splits import share_out, split_named
 from tests.clips import BROKEN, recordings, write_folder
 
+MANIFESTS = Path(__file__).parent.parent / "manifests"
 CLASSES = ("ja", "nein", '<b>"né" & co')
 
 
@@ -48,7 +49,9 @@ def shares(request: Request) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("features", ["mfcc", "log_mel:n_mels=40", "waveform"])
-@pytest.mark.parametrize("engine", ["serial", "local"])
+@pytest.mark.parametrize(
+    "engine", ["serial", "local", pytest.param("dask", marks=pytest.mark.slow)]
+)
 def test_a_folder_of_mixed_recordings_is_prepared(
     folder: Path, tmp_path: Path, features: str, engine: str
 ) -> None:
@@ -118,6 +121,15 @@ def test_a_tar_of_the_folder_gives_the_same_examples(folder: Path, tmp_path: Pat
     with tarfile.open(packed, "w:gz") as tar:
         tar.add(folder, "my words")
     assert shares(ask(packed, tmp_path)) == shares(ask(folder, tmp_path))
+
+
+def test_a_tar_without_recordings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").touch()
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "text.txt", "a/b/text.txt")
+        tar.add(tmp_path / "text.txt", "a/../../b.wav")
+    with pytest.raises(RecipeError, match="no recordings in it: expected a folder, or a tar"):
+        prepare_dataset(ask(tmp_path / "x.tar", tmp_path))
 
 
 def test_split_folders_are_taken_and_can_be_left(tmp_path: Path) -> None:
@@ -330,6 +342,53 @@ def test_the_command_takes_the_folder_as_it_lies(
     assert capsys.readouterr().out.splitlines()[-1] == told.out.splitlines()[-1]
     assert main(["prepare", "folder", *common]) == 2
     assert "shardwell prepare folder PATH" in capsys.readouterr().err
+
+
+def test_an_archive_that_changes_meanwhile_ends_the_build(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain tar is read in place."""
+    path = tmp_path / "words.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder, "words")
+
+    def change_and_build(job: Job, task: Task) -> object:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        return build(job, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.prepare.run.build", change_and_build)
+        with pytest.raises(SourceError, match=r"words\.tar: was changed"):
+            prepare_dataset(ask(path, tmp_path))
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert not prepare_dataset(ask(path, tmp_path)).up_to_date
+
+
+@pytest.mark.parametrize("stored", ["folder", "url"])
+def test_a_licence_may_be_stated_after_the_build(folder: Path, tmp_path: Path, stored: str) -> None:
+    root = tmp_path / "out"
+    out = root if stored == "folder" else f"file://{root}"
+    first = prepare_dataset(ask(folder, tmp_path, out=out))
+    (made,) = root.glob("folder/own-*")
+    shards = {path: path.stat().st_mtime_ns for path in made.glob("*.arrow")}
+    page = card("me/own", configs_of([made]), "parquet")
+    assert "example.org" not in page
+    assert "<>" not in page
+    assert "license_link" not in page
+    told = (MANIFESTS / "folder.toml").read_text()
+    told = told.replace('"unknown"', '"allowed"\nhomepage = "https://me.example/words"')
+    (tmp_path / "mine.toml").write_text(told)
+    mine = ask(folder, tmp_path, out=out, manifest=tmp_path / "mine.toml")
+    for _ in range(2):
+        again = prepare_dataset(mine)
+        assert (again.folder, again.up_to_date) == (first.folder, True)
+        corpus = open_sealed(made).info["corpus"]
+        assert corpus["redistribution"] == "allowed"
+        assert "(<https://me.example/words>)" in card("me/own", configs_of([made]), "parquet")
+    assert shards == {path: path.stat().st_mtime_ns for path in made.glob("*.arrow")}
+    assert verify(made, lambda size: None) == []
 
 
 def test_a_strangers_recipe_may_take_own_data_too(folder: Path, tmp_path: Path) -> None:

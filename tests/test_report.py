@@ -36,6 +36,7 @@ from pipeline.prepare import Request, prepare_dataset
 from pipeline.report import report
 from pipeline.report.charts import histogram, ticks
 from pipeline.report.measures import MEASURES, folded, measured
+from pipeline.report.plots import BARS, plot
 from pipeline.report.problems import Judged, problems
 from pipeline.report.strange import deviations, strange
 from pipeline.report.survey import survey
@@ -486,6 +487,24 @@ def test_the_pair_in_the_real_subset_is_found(tmp_path: Path, cache: Path, featu
     first = found.strange.order(found.found.keys)[:2].tolist()
     assert set(first) == set(pair.clips)
     assert {"3 clips are silent", "Same audio under two names: 1 case"} <= set(titles(folder))
+
+
+def test_of_many_classes_the_largest_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "pipeline.report.plots.write_figure", lambda p, f: drawn.update({p.name: f})
+    )
+    classes = [f"{i:03d}" for i in range(BARS + 9)]
+    rows = [(f"{i}", {"word": i % 502}, voice(i, 20)) for i in range(1002)]
+    folder = words(
+        tmp_path, labels={"word": "class"}, classes={"word": classes}, splits={"train": rows}
+    )
+    plot(tmp_path, survey(open_sealed(folder), lambda done: None))
+    (axes,) = drawn["labels.png"].axes
+    assert axes.get_title() == "word, 500 of 509 classes"
+    assert [bar.get_height() for bar in axes.patches] == [2] * BARS
 
 
 def test_a_script_that_the_font_lacks_is_no_warning(tmp_path: Path) -> None:

@@ -167,6 +167,27 @@ def test_every_mistake_of_a_table_is_told_with_its_line(clips: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_mistake_quotes_is_cut(clips: Path, tmp_path: Path) -> None:
+    (clips.parent / "x.csv").write_bytes(b"audio,label\n" + b"\xff" * 100_000)
+    with pytest.raises(RecipeError, match="line 2: not UTF-8") as caught:
+        prepare_dataset(ask(clips.parent / "x.csv", tmp_path))
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_recording_is_the_same_however_its_path_is_spelt(clips: Path, tmp_path: Path) -> None:
+    name = names(clips)[0]
+    lines = f"clips/{name},train", f"./clips//{name},test"
+    path = write(clips, "x.csv", "audio,split", *lines)
+    with pytest.raises(RecipeError, match=rf"line 3: the key clips/{name} stands in line 2, too"):
+        prepare_dataset(ask(path, tmp_path))
+
+
+def test_halves_of_characters_are_no_text(clips: Path, tmp_path: Path) -> None:
+    path = write(clips, "x.jsonl", '{"audio": "clips/x.wav", "key": "\\ud800"}')
+    with pytest.raises(RecipeError, match=r"line 1: not readable as JSON: .*surrogates"):
+        prepare_dataset(ask(path, tmp_path))
+
+
 def test_a_long_list_of_mistakes_is_cut(clips: Path, tmp_path: Path) -> None:
     path = write(clips, "many.csv", "path", *(f"none{i}.wav" for i in range(80)))
     with pytest.raises(RecipeError) as caught:

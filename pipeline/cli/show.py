@@ -88,7 +88,8 @@ def run_info(args: argparse.Namespace) -> int:
     print(f"{manifest.name}: {manifest.title}")
     print(f"licence   {manifest.licence}")
     print(f"pass on   {manifest.redistribution}")
-    print(f"homepage  {manifest.homepage}")
+    if manifest.homepage:
+        print(f"homepage  {manifest.homepage}")
     print(f"cite      {manifest.citation}")
     print("sources")
     for source in manifest.sources.values():

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def own(source: Source, given: Path, cache: Path, select: Select, progress: bool
     if not given.is_dir():
         names = sorted(set(select(given, ())))
         if not names:
-            return check(source, given, cache, progress)
+            stamps, _ = _stamps(given.parent, [given.name])
+            hashed = check(source, given, cache, progress)
+            return replace(hashed, prove=partial(_unchanged, given.parent, stamps))
         return _hashed(given.parent, given, names, cache, progress)
     names = sorted(set(select(given, walk(given))))
     if not names:

@@ -96,6 +96,40 @@ def find(resolved: Resolved, declaration: Mapping[str, Any], output: Output) -> 
     return prepared(output, info, up_to_date=True)
 
 
+def corpus_of(resolved: Resolved) -> dict[str, Any]:
+    """What the manifest says of the corpus, for people: it decides no example."""
+    manifest = resolved.manifest
+    return {
+        "title": manifest.title,
+        "licence": manifest.licence,
+        "redistribution": manifest.redistribution,
+        "homepage": manifest.homepage,
+        "citation": manifest.citation,
+        "languages": list(manifest.languages),
+        "protocol": resolved.protocol.about,
+    }
+
+
+def retell(resolved: Resolved, output: Output) -> None:
+    """Let a dataset that is there say of its corpus what the manifest that was asked for says.
+
+    That is no part of the fingerprint, and a licence is often stated after the build.
+    """
+    if resolved.request.manifest is None:
+        return
+    place, corpus = f"{output.url or output.folder}/{NAME}", corpus_of(resolved)
+    with one_at_a_time(output):
+        info = (
+            json.loads(read(place) or b"") if output.url else json.loads(Path(place).read_bytes())
+        )
+        if info["corpus"] == corpus:
+            return
+        write_json(output.folder / NAME, info | {"corpus": corpus})
+        if output.url:
+            upload(output.folder / NAME, place)
+    LOG.info("%s: tells of its corpus what %s says", place, resolved.request.manifest)
+
+
 def prepared(output: Output, info: Mapping[str, Any], up_to_date: bool) -> Prepared:
     """What a ``dataset.json`` says of a dataset that is sealed now."""
     rows = {split: sum(s["rows"] for s in shards) for split, shards in info["splits"].items()}

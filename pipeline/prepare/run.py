@@ -41,12 +41,14 @@ from pipeline.prepare.output import (
     Output,
     Prepared,
     check_output,
+    corpus_of,
     explain,
     find,
     forget,
     one_at_a_time,
     output_of,
     prepared,
+    retell,
     seal_output,
     unseal,
 )
@@ -72,6 +74,7 @@ def prepare_dataset(request: Request) -> Prepared:
         output = output_of(resolved, declaration)
         found = find(resolved, declaration, output)
         if found:
+            retell(resolved, output)
             return found
         check_output(output)
         explain(declaration, output)
@@ -144,11 +147,10 @@ def _build(
 
 
 def _prove_own(files: Mapping[str, Verified], output: Output, shards: Iterable[str]) -> None:
-    """Raise SourceError if a person's own file was changed meanwhile; then no shard is kept."""
+    """Raise SourceError if a file of a person was changed meanwhile; then no shard is kept."""
     try:
         for file in files.values():
-            if file.members is not None:
-                file.prove()
+            file.prove()
     except SourceError:
         forget(output, shards)
         raise
@@ -198,15 +200,7 @@ def _seal(
     extra = {
         "promised": dict(resolved.promised),
         "hints": dict(resolved.recipe.hints),
-        "corpus": {
-            "title": resolved.manifest.title,
-            "licence": resolved.manifest.licence,
-            "redistribution": resolved.manifest.redistribution,
-            "homepage": resolved.manifest.homepage,
-            "citation": resolved.manifest.citation,
-            "languages": list(resolved.manifest.languages),
-            "protocol": resolved.protocol.about,
-        },
+        "corpus": corpus_of(resolved),
     }
     info = seal(declaration, resolved.columns, plan.classes, sidecars, extra)
     seal_output(output, info)

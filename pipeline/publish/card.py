@@ -243,10 +243,10 @@ def _findings(sealed: Sealed) -> str:
 
 def _origin(sealed: Sealed) -> list[str]:
     corpus = sealed.info["corpus"]
-    homepage = corpus.get("homepage", "")
+    homepage = f" (<{corpus['homepage']}>)" if corpus.get("homepage") else ""
     return [
         "## Licence and citation\n",
-        f"The corpus: {corpus.get('licence', 'unknown')} (<{homepage}>). "
+        f"The corpus: {corpus.get('licence', 'unknown')}{homepage}. "
         f"Passing it on: {corpus.get('redistribution', 'unknown')}.\n",
         f"> {corpus.get('citation', '')}\n",
     ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COLOURS = {"train": "#4c6a92", "validation": "#d09a45", "test": "#3c8d7a"}
 GREY = "#9aa0a6"  # of noise
 NAMED = 60  # classes whose names fit below their bars
+BARS = 500  # classes that are drawn: those with most examples
 LETTERS = 20  # of such a name
 ACROSS = 3  # panels beside each other
 BINS = 44
@@ -56,7 +57,10 @@ def _histograms(path: Path, found: Survey, measures: dict[str, Measure]) -> Path
 
 
 def _labels(path: Path, found: Survey, target: str) -> Path:
-    names, table = found.sealed.classes[target], found.counts(target)
+    names, table = np.array(found.sealed.classes[target], object), found.counts(target)
+    shown = np.sort(np.argsort(-table.sum(axis=1), kind="stable")[:BARS])
+    title = _brief(target) + f", {BARS} of {len(names):,} classes" * (len(names) > BARS)
+    names, table = names[shown], table[shown]
     drawn = figure(min(3 + 0.28 * len(names), 18), 4)
     axes = drawn.subplots()
     places, below = np.arange(len(names)), np.zeros(len(names))
@@ -66,7 +70,7 @@ def _labels(path: Path, found: Survey, target: str) -> Path:
             below += counts
     if len(names) <= NAMED:
         axes.set_xticks(places, map(_brief, names), rotation=90)
-    axes.set(title=_brief(target), ylabel="examples")
+    axes.set(title=title, ylabel="examples")
     axes.spines[["top", "right"]].set_visible(False)
     drawn.legend(loc="outside right upper", frameon=False)
     return _written(path, drawn)
