@@ -16,6 +16,7 @@ from pipeline.train.augmenting import Step
 from pipeline.train.checkpoint import Saved
 from pipeline.train.device import device_of
 from pipeline.train.evaluation import evaluate
+from pipeline.train.fitting import check_classes
 from pipeline.train.predict import reading, task_of
 
 SNRS = (20, 15, 10, 5, 0)  # dB
@@ -72,7 +73,7 @@ def robustness(
     Noise and speed are made on the CPU: they are the same whatever ``device`` the model is on.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: there is no such device here, or a clip without a class.
         ModelError: the model or the dataset is not one of clips of samples, of one length.
     """
     n = data.sealed.columns.shape[0]
@@ -82,6 +83,7 @@ def robustness(
             f"holds {data.sealed.feature.kind}; prepare one with --features waveform"
         )
     own, task, where = saved.description, task_of(saved), device_of(device)
+    check_classes(data, split, own.target)
     recogniser = reading(saved, data).to(where)
 
     def score(name: str, part: Split, *changes: Step) -> Condition:
