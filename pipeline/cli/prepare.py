@@ -108,7 +108,6 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, or estimate."""
-    from pipeline.dataset import NAME
     from pipeline.prepare import prepare_dataset
 
     request = _request(args)
@@ -128,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     state = "up to date" if done.up_to_date else "prepared"
     left_out = f" · {done.bad} bad clips left out" if done.bad else ""
-    odd = f" · {done.odd} silent, clipped or truncated (see {NAME})" if done.odd else ""
+    odd = ""
+    if done.odd:
+        odd = f" · {done.odd} silent, clipped or truncated (shardwell report shows them)"
     print(f"{state}: {text.splits(done.rows)}{left_out}{odd}")
     print(done.folder)
     return 0
