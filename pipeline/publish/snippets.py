@@ -41,9 +41,9 @@ def _with_arrow(repository: str, path: str) -> str:
     if "/" not in repository:
         return f'import pyarrow.parquet as pq\n\ntable = pq.read_table("{path}")'
     return (
-        "import pyarrow.parquet as pq\nfrom huggingface_hub import HfFileSystem\n\n"
-        f'path = "datasets/{repository}/{path}"\n'
-        "table = pq.read_table(path, filesystem=HfFileSystem())"
+        "import pyarrow.parquet as pq\nfrom huggingface_hub import hf_hub_download\n\n"
+        f'file = hf_hub_download("{repository}", "{path}", repo_type="dataset")\n'
+        "table = pq.read_table(file)"
     )
 
 
