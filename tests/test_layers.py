@@ -1,6 +1,7 @@
 """The import law: a room imports only from lower floors; walls stand; nobody knows a recipe."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,3 +136,18 @@ def test_nothing_in_the_package_knows_a_recipe_by_name() -> None:
 def test_every_file_is_short_enough_to_read() -> None:
     for path in [*FILES, *(ROOT / "recipes").glob("*.py")]:
         assert len(path.read_text().splitlines()) <= 300, path
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests" / "bench").glob("*.py")), ids=lambda path: path.stem
+)
+def test_benchmarks_import_what_is_there(path: Path) -> None:
+    """They are run by hand, and seldom; types are not checked there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+            ("pipeline", "tests")
+        ):
+            continue
+        module = importlib.import_module(str(node.module))
+        for name in node.names:
+            assert hasattr(module, name.name), f"{node.module} has no {name.name}"

@@ -19,7 +19,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from pipeline.features import LogMel, Mfcc, kernel
-from tests.conftest import load_torchaudio, real_data
+from pipeline.importing import torchaudio
+from tests.conftest import real_data
 from tests.golden.cases import formula
 
 BATCH, REPEATS = 32, 15
@@ -73,7 +74,7 @@ def ways_for(spec: LogMel | Mfcc, clips: np.ndarray) -> dict[str, Callable[[], o
     """Everybody's way to the same feature."""
     import librosa
 
-    transforms = load_torchaudio().transforms
+    transforms = torchaudio().transforms
     own = spec.analysis
     sizes = {"n_fft": own.n_fft, "win_length": own.win_length, "hop_length": own.hop_length}
     mels = {"n_mels": spec.bank.n_mels, **sizes}
@@ -111,8 +112,8 @@ def ways_for(spec: LogMel | Mfcc, clips: np.ndarray) -> dict[str, Callable[[], o
 ONE_CLIP = {
     "shardwell": "from pipeline import Mfcc; Mfcc.at(16000).apply(clip[None])",
     "torchaudio": (
-        "import torch; from tests.conftest import load_torchaudio;"
-        "load_torchaudio().transforms.MFCC(16000, 40)(torch.from_numpy(clip))"
+        "import torch; from pipeline.importing import torchaudio;"
+        "torchaudio().transforms.MFCC(16000, 40)(torch.from_numpy(clip))"
     ),
     "librosa": "import librosa; librosa.feature.mfcc(y=clip, sr=16000)",
     "kaldi-native-fbank": (

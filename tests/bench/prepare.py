@@ -39,10 +39,10 @@ def _mfcc() -> Callable[..., object]:
     """Torchaudio's transform, one thread."""
     import torch
 
-    from tests.conftest import load_torchaudio
+    from pipeline.importing import torchaudio
 
     torch.set_num_threads(1)
-    transform: Callable[..., object] = load_torchaudio().transforms.MFCC(
+    transform: Callable[..., object] = torchaudio().transforms.MFCC(
         16000, 40, melkwargs={"n_mels": 64, **SIZES_OF_FRAMES}
     )
     return transform
