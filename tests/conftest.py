@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ from tests.cluster import Cluster, make_bucket, started_cluster, started_store
 from tests.servers import Server, serving
 
 ROOT = Path(__file__).parent.parent
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # children take this over
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine fails no test
 hypothesis.settings.load_profile("patient")
 WORDS = ("down", "go", "yes")
