@@ -122,7 +122,9 @@ def test_a_worker_killed_by_the_system_is_one_line(corpus: Corpus, tmp_path: Pat
 def test_ctrl_c_is_one_line(corpus: Corpus, tmp_path: Path) -> None:
     run = command(corpus.manifest, tmp_path)
     process = started(run)
-    time.sleep(corpus.seconds / 2)
+    while not any(tmp_path.rglob(".plan.arrow")):  # then shards are being built
+        assert process.poll() is None
+        time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
