@@ -8,15 +8,15 @@ alone: once more with nothing to do, at the size of Speech Commands v0.02, from 
 LJSpeech's layout beside bare inflating, and planning ten million examples.
 """
 
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.bench.processes import measured
 
 SIZES, LHOTSE_SIZES, ROUNDS, WORKERS = (10_000, 40_000), (1_000, 4_000), 3, 2
 LARGE, PLANNED, PHRASES = 105_000, 10_000_000, 4_500
@@ -190,17 +190,8 @@ def command_of(way: str, archive: Path, work: Path) -> list[str]:
 
 def timed(way: str, archive: Path, work: Path) -> tuple[float, int]:
     """Seconds of a whole process, and the peak of its memory in MB (workers are not in it)."""
-    environment = os.environ | {"HF_HOME": str(work), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
-    with (work / "log").open("wb") as log:
-        begin = time.perf_counter()
-        command = command_of(way, archive, work)
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{way} failed: {(work / 'log').read_text()[-2000:]}")
-    return seconds, usage.ru_maxrss // 1024
+    places = {"HF_HOME": str(work), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
+    return measured(command_of(way, archive, work), work / "log", places)
 
 
 def once(way: str, archive: Path, folder: Path) -> float:

@@ -4,19 +4,15 @@ Whole processes, start-up included. Values are random, so that no two clips are 
 that a process has mapped of a shard count as its memory.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.features import Feature, Mfcc, Waveform
+from tests.bench.processes import measured
 from tests.sealed import Made, write_made
 
 MFCC, WAVES = Mfcc.at(16000, n_mfcc=40), Waveform(16000, "int16")
@@ -52,18 +48,11 @@ def make(folder: Path, feature: Feature, shape: tuple[int, ...]) -> int:
     return int(values.nbytes)
 
 
-def measured(folder: Path, out: Path) -> tuple[float, int, int]:
+def reported(folder: Path, out: Path) -> tuple[float, int, int]:
     """Seconds of ``shardwell report``, the peak of its memory in MB, and the page's kB."""
     command = [sys.executable, "-m", "pipeline", "report", str(folder), "--out", str(out)]
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"shardwell report {folder} failed")
-    page = out / folder.name / "report.html"
-    return seconds, usage.ru_maxrss // 1024, page.stat().st_size // 1000
+    seconds, memory = measured(command, folder.with_name("log"))
+    return seconds, memory, (out / folder.name / "report.html").stat().st_size // 1000
 
 
 def run() -> None:
@@ -72,10 +61,8 @@ def run() -> None:
     for feature, shape in CORPORA:
         place = Path(tempfile.mkdtemp(prefix="shardwell-bench-"))
         try:
-            # By a process of its own: what we have held counts as our children's memory, too.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as maker:
-                size = maker.submit(make, place / "made", feature, shape).result()
-            seconds, memory, page = measured(place / "made", place / "out")
+            size = make(place / "made", feature, shape)
+            seconds, memory, page = reported(place / "made", place / "out")
         finally:
             shutil.rmtree(place)
         row = f"{shape[0]:,} | {size / 1e6:,.0f} | {seconds:.1f} | {memory:,} | {page:,}"
