@@ -17,6 +17,7 @@ from pipeline.cli.train import FLAGS
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.recipe_files import known_recipes
 from pipeline.train import Settings
+from tests.clips import write_folder
 
 Ask = Callable[..., Request]
 ROOT = Path(__file__).parent.parent
@@ -213,6 +214,18 @@ def test_errors_go_to_stderr_without_a_traceback(
     assert captured.err.startswith("shardwell: ")
     assert message in captured.err
     assert ("\nsee: shardwell " in captured.err) == (code == 2)
+
+
+def test_signs_that_a_terminal_acts_on_are_escaped_in_what_is_logged(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = write_folder(tmp_path / "words", ("yes", "no"))
+    (words / "a.\x1b[2J").touch()
+    arguments = ["--params", "seed=1", "--out", str(tmp_path / "data")]
+    assert main(["prepare", "folder", str(words), *arguments]) == 0
+    said = capsys.readouterr().err
+    assert "no recordings: .\\x1b[2J 1" in said
+    assert "\x1b[2J" not in said
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["prepare"], ["prepare", "x", "--workers", "q"]])

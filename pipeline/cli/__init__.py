@@ -106,13 +106,20 @@ def _termination_interrupts() -> Iterator[None]:
 def _log_to_stderr() -> Iterator[None]:
     """What the rooms have to say while they work, a line each."""
     logger, handler = logging.getLogger("pipeline"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("shardwell: %(message)s"))
+    handler.setFormatter(_Line())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+class _Line(logging.Formatter):
+    """A record as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"shardwell: {_shown(record.getMessage())}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,7 +151,13 @@ class _Version(argparse.Action):
 
 
 def _fail(message: str, code: int, more: str = "") -> int:
-    """Tell it in one line: names of files and columns in it may be a stranger's."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"shardwell: {''.join(shown)}\n{more}", end="", file=sys.stderr)
+    print(f"shardwell: {_shown(message)}\n{more}", end="", file=sys.stderr)
     return code
+
+
+def _shown(message: str) -> str:
+    """The message in one line, signs that a terminal would act on as escapes.
+
+    Names of files and columns, and what servers answer, are a stranger's words.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
