@@ -14,6 +14,7 @@ from pipeline.train.ctc import ctc_loss, greedy
 from pipeline.train.memory import Setup
 from pipeline.train.memory_study import OWN, PUBLISHED, study
 from pipeline.train.models.cells import CELLS, SteppedRnn
+from pipeline.train.models.crnn import Crnn
 from pipeline.train.models.crnn_ctc import CrnnCtc
 from pipeline.train.models.dnn import DnnCtc
 from pipeline.train.models.frames import subsampled
@@ -90,8 +91,9 @@ def test_chunks_together_give_what_the_whole_gives(stride: int, sizes: tuple[int
     torch.testing.assert_close(torch.cat(heard, 1), whole, atol=1e-6, rtol=1e-5)
 
 
-def test_who_hears_the_end_first_hears_no_stream() -> None:
-    model = CrnnCtc(13, 5)
+@pytest.mark.parametrize("kind", [Crnn, CrnnCtc])
+def test_who_hears_the_end_first_hears_no_stream(kind: type[Crnn | CrnnCtc]) -> None:
+    model = kind(13, 5)
     assert not model.streams
     clip = features_of(8, 13)
     with pytest.raises(UsageError, match="train with bidirectional=False"):

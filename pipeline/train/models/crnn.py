@@ -1,29 +1,26 @@
 """Convolutions and a GRU; the unidirectional form hears a stream, chunk by chunk."""
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from pipeline.train.models.pooling import mean_over, turned
-
-REACH = 2  # steps that a convolution looks back
-CHANNELS = (1, 32, 64)
+from pipeline.train.models.pooling import mean_over
+from pipeline.train.models.streaming import NOTHING, Gru, LookBack, Waiting, convolved
 
 
 class State(NamedTuple):
     """What a stream remembers.
 
     Attributes:
-        waiting: the last inputs of each convolution, (B, channels, at least REACH, bins).
+        waiting: what the convolutions will see again.
         hidden: (1, B, hidden) of the GRU.
         total: (B, hidden), the sum of what it gave.
         steps: how many that were.
     """
 
-    waiting: tuple[torch.Tensor, ...]
+    waiting: Waiting
     hidden: torch.Tensor
     total: torch.Tensor
     steps: int
@@ -48,65 +45,36 @@ class Crnn(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 3, padding=(0, 1)), nn.BatchNorm2d(after))
-            for before, after in pairwise(CHANNELS)
-        )
-        width = CHANNELS[-1] * (bins // 2 ** len(self.convolutions))
-        self.forwards = nn.GRU(width, hidden, batch_first=True)
-        self.backwards = nn.GRU(width, hidden, batch_first=True) if bidirectional else None
+        self.convolutions = nn.ModuleList([_halving(1, 32), _halving(32, 64)])
+        self.gru = Gru(64 * (bins // 4), hidden, bidirectional)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden * (1 + bidirectional), outputs)
+        self.streams = not bidirectional  # nothing that comes later changes what was heard
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(B, T, F), F at least 4, and (B,) lengths → (B, outputs) logits."""
-        missing = max(4 - features.shape[1], 0)
-        maps = pad(features, (0, 0, 0, missing)).unsqueeze(1)
-        for layer in self.convolutions:
-            maps = _halved(layer(pad(maps, (0, 0, REACH, 0))))
-        steps = self.dropout(maps.transpose(1, 2).flatten(2))  # (B, T / 4, 64 · F / 4)
+        whole = pad(features, (0, 0, 0, max(4 - features.shape[1], 0)))
+        steps, _ = convolved(self.convolutions, whole)
         left = lengths.div(4, rounding_mode="floor").clamp(min=1)
-        heard = mean_over(self.forwards(steps)[0], left)
-        if self.backwards is not None:
-            back = self.backwards(turned(steps, left))[0]
-            heard = torch.cat([heard, mean_over(back, left)], dim=1)
+        heard = mean_over(self.gru(self.dropout(steps), left), left)  # of (B, T / 4, hidden)
         logits: torch.Tensor = self.head(self.dropout(heard))
         return logits
 
-    @property
-    def streams(self) -> bool:
-        """Whether ``hear`` works: nothing that comes later changes what was heard."""
-        return self.backwards is None
-
     def begin(self, features: torch.Tensor) -> State:
-        """The state before the first of chunks like (B, T, F): silence, as ``forward`` pads."""
-        batch, bins = features.shape[0], features.shape[2]
-        waiting = tuple(
-            features.new_zeros(batch, channels, REACH, bins // 2**i)
-            for i, channels in enumerate(CHANNELS[:-1])
-        )
-        hidden = features.new_zeros(1, batch, self.forwards.hidden_size)
-        return State(waiting, hidden, hidden[0], 0)
+        """The state before the first of chunks like (B, T, F): silence."""
+        hidden = features.new_zeros(1, len(features), self.gru.there.hidden_size)
+        return State(NOTHING, hidden, hidden[0], 0)
 
     def hear(self, features: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """(B, t, F), the frames that follow → (B, outputs) logits of all heard so far."""
-        maps, waiting = features.unsqueeze(1), []
-        for layer, before in zip(self.convolutions, state.waiting, strict=True):
-            maps = torch.cat([before, maps], dim=2)
-            pairs = (maps.shape[2] - REACH) // 2  # what is left of a pair waits for the next chunk
-            waiting.append(maps[:, :, 2 * pairs :])
-            whole = maps[:, :, : 2 * pairs + REACH]
-            if not pairs:  # no layer takes nothing: one pair of silence, dropped
-                whole = maps.new_zeros(*maps.shape[:2], REACH + 2, maps.shape[3])
-            maps = _halved(layer(whole))[:, :, :pairs]
-        hidden, total, count = state.hidden, state.total, maps.shape[2]
-        if count:
-            given, hidden = self.forwards(maps.transpose(1, 2).flatten(2), hidden)
-            total = total + given.sum(dim=1)
-        steps = state.steps + count
-        return self.head(total / max(steps, 1)), State(tuple(waiting), hidden, total, steps)
+        steps, waiting = convolved(self.convolutions, features, state.waiting)
+        given, hidden = self.gru.hear(steps, state.hidden)
+        total, count = state.total + given.sum(dim=1), state.steps + given.shape[1]
+        return self.head(total / max(count, 1)), State(waiting, hidden, total, count)
 
 
-def _halved(maps: torch.Tensor) -> torch.Tensor:
-    """(B, C, T, F) → (B, C, T // 2, F // 2): the greatest of every 2×2, 0 at least."""
-    return nn.functional.max_pool2d(maps, 2).relu()
+def _halving(before: int, after: int) -> LookBack:
+    """(B, before, T, F) → (B, after, T // 2, F // 2): the greatest of every 2×2, 0 at least."""
+    convolution = nn.Conv2d(before, after, 3, padding=(0, 1))
+    layer = nn.Sequential(convolution, nn.BatchNorm2d(after), nn.MaxPool2d(2), nn.ReLU())
+    return LookBack(layer, width=4, step=2)
