@@ -18,6 +18,8 @@ import pytest
 from pipeline import importing
 from pipeline.prepare import Request, prepare_dataset
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
+from tests.hub import running_hub
+from tests.hub_client import Client
 from tests.servers import Server, serving
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +109,13 @@ def phrases_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of the whole test run, so that each archive is inflated once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """A user of an empty Hub on loopback."""
+    with running_hub() as hub:
+        yield Client(hub, tmp_path)
 
 
 @pytest.fixture
