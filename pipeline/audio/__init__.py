@@ -35,6 +35,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 SAMPLES_PER_BYTE = 10_000  # no codec packs more; a header that claims more lies
+FORMATS = "expected WAV, FLAC, OGG, Opus, MP3 or AIFF"  # what people have; libsndfile reads more
 SILENT = 1e-3  # peak of a clip that is worth a warning: -60 dB of full scale
 FULL_SCALE, CLIPPED_SHARE = 0.99, 1e-3  # so many samples at one extreme were cut off there
 
@@ -137,7 +138,7 @@ def _opened(data: memoryview | bytes) -> Iterator[Any]:
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         begin = bytes(data[:4])
-        told = f"{reason}; begins with {begin!r}" if begin else "an empty file"
+        told = f"{reason}; {FORMATS}, got {begin!r} …" if begin else "an empty file"
         raise ClipError(f"not readable as audio ({told})") from None
 
 

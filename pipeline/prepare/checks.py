@@ -97,5 +97,5 @@ def disk_errors_in_one_line() -> Iterator[None]:
             raise
         raise OutputError(
             f"{error.filename or 'the disk'}: {os.strerror(error.errno)}; what is finished is "
-            "kept: mend that and run the same command again"
+            "kept: mend that, or choose another --out or --cache, and run the command again"
         ) from None
