@@ -372,7 +372,7 @@ print(json.dumps([names, loaded, default]))
 
 
 @slow
-def test_webdataset_is_published_and_loaded(client: Client, ask_commands: Ask) -> None:
+def test_webdataset_is_published_loaded_and_brought_back(client: Client, ask_commands: Ask) -> None:
     folder = prepare_dataset(ask_commands(features="waveform")).folder
     ok(client.publish(folder, "me/tar", "--format", "webdataset", "--i-may-redistribute"))
     code = """
@@ -383,8 +383,10 @@ print(json.dumps([rows.num_rows, rows[0]["json"]["key"], rows[0]["flac"][:4].dec
     rows, key, magic = client.python(code)
     assert (rows, magic) == (3, "fLaC")
     assert "_nohash_" in key
-    told = only_line(client.shardwell("pull", "me/tar"))
-    assert "published as 'webdataset', which can't be brought back; load it with" in told
+    assert 'open_dataset("hf://datasets/me/tar")' in client.hub.read("me/tar", "README.md").decode()
+    pulled = ok(client.shardwell("pull", "me/tar", "--out", client.home / "pulled", token=None))
+    same_folders(folder, Path(pulled.stdout.splitlines()[-1]))
+    ok(client.shardwell("verify", "hf://datasets/me/tar"))
 
 
 @slow

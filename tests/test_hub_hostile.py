@@ -109,6 +109,14 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
         lambda hub: tampered(hub, lambda i: i["published"].update(version=2)),
         "published by another version",
     ),
+    "format": (
+        lambda hub: tampered(hub, lambda i: i["published"].update(format="zip")),
+        "expected the format parquet or webdataset, got 'zip'",
+    ),
+    "unhashable format": (
+        lambda hub: tampered(hub, lambda i: i["published"].update(format=["zip"])),
+        "expected the format parquet or webdataset, got \"['zip']\"",
+    ),
     "other rows": (lambda hub: replaced(hub, swapped, True), "expected rows with the hash"),
     "other bytes": (lambda hub: replaced(hub, swapped, False), "expected sha256"),
     "nulls": (

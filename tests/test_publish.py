@@ -32,14 +32,17 @@ from pipeline.publish.folder import check_datasets, configs_of
 from pipeline.publish.media import as_audio, audio_ending, from_audio, from_png
 from pipeline.publish.parquet import read_parquet, write_parquet
 from pipeline.publish.text import write_text
+from pipeline.publish.untar import read_webdataset
 from pipeline.publish.webdataset import ending_of, write_webdataset
 from pipeline.records import ShardInfo
-from pipeline.rows import content_of, pieces
+from pipeline.rows import Rows, content_of, pieces
 from pipeline.shard import Columns, read_shard, write_shard
 from tests.conftest import recipe_module
 
 Array = npt.NDArray[Any]
 Ask = Callable[..., Request]
+Write = Callable[[Path, Sealed, ShardInfo], None]
+Read = Callable[[Path, Sealed, ShardInfo], Iterator[Rows]]
 LABELS = {
     "word": "class",
     "age": "int",
@@ -141,15 +144,20 @@ def own_content(sealed: Sealed, info: ShardInfo) -> str:
     return content_of(pieces(shard, sealed.columns))
 
 
+@pytest.mark.parametrize(
+    ("write", "read"), [(write_parquet, read_parquet), (write_webdataset, read_webdataset)]
+)
 @given(seed=st.integers(0, 1 << 30))
 @settings(max_examples=5)
-def test_parquet_gives_every_bit_back(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_format_gives_every_bit_back(
+    write: Write, read: Read, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("kinds")
     for sealed in every_kind(folder, seed):
         for info in shards(sealed):
-            path = folder / f"{info.shard}.parquet"
-            write_parquet(path, sealed, info)
-            assert content_of(read_parquet(path, sealed, info)) == own_content(sealed, info)
+            path = folder / info.shard
+            write(path, sealed, info)
+            assert content_of(read(path, sealed, info)) == own_content(sealed, info)
 
 
 def test_the_same_rows_give_the_same_files(tmp_path: Path) -> None:
@@ -172,6 +180,10 @@ def test_pieces_change_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert own_content(sealed, info) == whole
             path = tmp_path / "pieces.parquet"
             write_parquet(path, sealed, info)
+            write_webdataset(tmp_path / "pieces.tar", sealed, info)
+            patch.setattr("pipeline.publish.untar.PIECE", 4)
+            assert len(list(read_webdataset(tmp_path / "pieces.tar", sealed, info))) == info.rows
+            assert content_of(read_webdataset(tmp_path / "pieces.tar", sealed, info)) == whole
         assert pq.ParquetFile(path).num_row_groups > 1
         assert content_of(read_parquet(path, sealed, info)) == whole
 
@@ -339,6 +351,119 @@ def test_webdataset_members_hold_every_value(tmp_path: Path) -> None:
             if f"{name}.npy" in found:
                 back = np.load(io.BytesIO(found[f"{name}.npy"]), allow_pickle=False)
                 assert back.tobytes() == shard.features(row).tobytes()
+
+
+def retarred(
+    path: Path, change: Callable[[dict[str, tarfile.TarInfo], dict[str, bytes]], Any]
+) -> None:
+    """Another tar in its place, of members that ``change`` changed."""
+    with tarfile.open(path) as tar:
+        infos = {member.name: member for member in tar}
+        held = {name: tar.extractfile(m).read() for name, m in infos.items()}  # type: ignore[union-attr]
+    change(infos, held)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, member in infos.items():
+            data = held.get(name, b"")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def said(name: str, value: Any) -> Callable[[Any, dict[str, bytes]], Any]:
+    def change(infos: Any, held: dict[str, bytes]) -> None:
+        row = json.loads(held["00000000.json"])
+        held["00000000.json"] = json.dumps(row | {name: value}).encode()
+
+    return change
+
+
+def first(**values: Any) -> Callable[[dict[str, tarfile.TarInfo], Any], Any]:
+    def change(infos: dict[str, tarfile.TarInfo], held: Any) -> None:
+        for name, value in values.items():
+            setattr(infos["00000000.json"], name, value)
+
+    return change
+
+
+def replaced_file(data: bytes) -> Callable[[Any, dict[str, bytes]], Any]:
+    return lambda infos, held: held.update({"00000000.npy": data})
+
+
+NPY = io.BytesIO()
+np.save(NPY, np.zeros((2, 8), "f8"))
+TAR_LIES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "name": (
+        first(name="../../evil.json"),
+        r"expected the file 00000000.json, got '../../evil.json'",
+    ),
+    "link": (
+        first(type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        "expected the file 00000000.json",
+    ),
+    "order": (
+        lambda infos, held: infos.update({"00000000.json": infos.pop("00000000.json")}),
+        "expected the file 00000000.json, got '00000000.cls'",
+    ),
+    "too few": (lambda infos, held: infos.popitem(), "expected the file 00000003.npy, got none"),
+    "too many": (
+        lambda infos, held: infos.update({"x": tarfile.TarInfo("00000004.json")}),
+        "expected 4 rows, got more",
+    ),
+    "no JSON": (
+        lambda infos, held: held.update({"00000000.json": b"[" * 100_000}),
+        "labels that are none of this dataset's: RecursionError",
+    ),
+    "no object": (
+        lambda infos, held: held.update({"00000000.json": b"[1]"}),
+        "labels that are none of this dataset's: TypeError",
+    ),
+    "key": (said("key", 7), "labels that are none of this dataset's: AttributeError"),
+    "class": (said("word", "never"), "labels that are none of this dataset's: KeyError"),
+    "integer": (said("age", 1 << 70), "labels that are none of this dataset's: OverflowError"),
+    "text": (said("said", "\ud800"), "labels that are none of this dataset's: UnicodeEncodeError"),
+    "characters": (said("spelt", [9]), "label spelt: expected token ids 1 to 4"),
+    "null": (said("said", None), "column said: expected no nulls, got 1"),
+    "type": (replaced_file(NPY.getvalue()), r"expected a .npy of float32, \(n, 8\)"),
+    "pickle": (replaced_file(b"\x80\x04N."), r"expected a .npy of float32, \(n, 8\)"),
+    "cut": (replaced_file(NPY.getvalue()[:100]), r"expected a .npy of float32, \(n, 8\)"),
+}
+
+
+@pytest.mark.parametrize("name", TAR_LIES)
+def test_a_tar_that_lies_is_refused(name: str, tmp_path: Path) -> None:
+    change, message = TAR_LIES[name]
+    sealed = next(every_kind(tmp_path))
+    info = shards(sealed)[0]
+    path = tmp_path / f"{info.shard}.tar"
+    write_webdataset(path, sealed, info)
+    retarred(path, change)
+    with pytest.raises(DatasetError, match=f"^{info.shard}.tar: .*{message}") as caught:
+        content_of(read_webdataset(path, sealed, info))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 700, 1500])
+def test_a_tar_that_is_cut_short_is_one_line(kept: int, tmp_path: Path) -> None:
+    sealed = next(every_kind(tmp_path))
+    info = shards(sealed)[0]
+    path = tmp_path / "x.tar"
+    write_webdataset(path, sealed, info)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DatasetError, match=f"^{info.shard}.tar: ") as caught:
+        content_of(read_webdataset(path, sealed, info))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flac_that_claims_more_than_its_shard_is_not_decoded(tmp_path: Path) -> None:
+    sealed = make_sealed(
+        tmp_path / "data", Waveform(16000, "int16"), (None,), [np.zeros(9, np.int16)] * 4
+    )
+    info = shards(sealed)[0]
+    path = tmp_path / "x.tar"
+    write_webdataset(path, sealed, info)
+    long = as_audio(np.zeros(1 << 20, np.int16), 16000, "flac")  # 13 kB
+    retarred(path, lambda infos, held: held.update({"00000000.flac": long}))
+    with pytest.raises(DatasetError, match=f"expected at most {info.bytes:,} samples, got 1,048,"):
+        content_of(read_webdataset(path, sealed, info))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ vector     List(Value("uint8"))
 tokens     List(Value("int64"))
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,19 +107,29 @@ def encode(rows: Rows, sealed: Sealed) -> dict[str, pa.Array]:
         endings = [audio_ending(clip, rate) for clip in clips]
         keys = [key.replace("/", "_") for key in rows.keys.to_pylist()]
         files = zip(clips, endings, strict=True)
-        data = pa.array([as_audio(clip, rate, ending) for clip, ending in files], pa.binary())
+        data = [as_audio(clip, rate, ending) for clip, ending in files]
         names = [f"{key}.{ending}" for key, ending in zip(keys, endings, strict=True)]
-        columns[name] = pa.StructArray.from_arrays([data, strings(names)], fields=list(FILE))
+        columns[name] = as_files(data, strings(names))
     elif isinstance(sealed.feature, Pixels):
-        data = pa.array([as_png(image) for image in rows.features()], pa.binary())
-        none = pa.nulls(len(rows), pa.string())
-        columns[name] = pa.StructArray.from_arrays([data, none], fields=list(FILE))
+        columns[name] = as_files([as_png(image) for image in rows.features()])
     else:
-        values = numbers(rows.values.reshape(-1), sealed.columns.dtype)
-        if rows.values.ndim > 1:
-            values = lists(np.full(len(rows.values), rows.values.shape[1]), values)
-        columns[name] = lists(lengths, values)
+        columns[name] = as_lists(lengths, rows.values, sealed)
     return columns | ({LENGTHS[name]: numbers(lengths, "int32")} if name in LENGTHS else {})
+
+
+def as_files(data: Sequence[bytes], names: pa.Array | None = None) -> pa.Array:
+    """The bytes of files, and their names if they have any."""
+    none = pa.nulls(len(data), pa.string())
+    held = [pa.array(data, pa.binary()), none if names is None else names]
+    return pa.StructArray.from_arrays(held, fields=list(FILE))
+
+
+def as_lists(lengths: npt.NDArray[np.int64], values: Array, sealed: Sealed) -> pa.Array:
+    """(sum of lengths, …) values as a list for every row, or a list of lists."""
+    held = numbers(values.reshape(-1), sealed.columns.dtype)
+    if values.ndim > 1:
+        held = lists(np.full(len(values), values.shape[1]), held)
+    return lists(lengths, held)
 
 
 def decode(columns: Mapping[str, pa.Array], sealed: Sealed, most: int) -> Rows:

@@ -1,6 +1,7 @@
 """Samples and pixels as the bytes of files that everybody plays and shows, and back, exactly."""
 
 import io
+import math
 import struct
 import zlib
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.images import png_chunk, png_head
 
 Array = npt.NDArray[Any]
 FLAC_RATES = range(1, 655_351)
+NPY_HEAD = 128  # bytes before the values of a .npy, for any array of ours
 WAV = {"int16": (1, 16), "float32": (3, 32)}  # format tag, bits
 
 
@@ -65,6 +67,14 @@ def from_audio(data: bytes, rate: int, dtype: str, samples: int) -> Array:
     return found
 
 
+def sample_count(data: bytes, dtype: str) -> int:
+    """How many samples one of our FLAC or WAV files says that it holds; 0 for anything else."""
+    if data[:4] == b"RIFF":
+        return max(len(data) - len(_wav_head(0, 0, dtype)), 0) // np.dtype(dtype).itemsize
+    # STREAMINFO comes first: 36 bits from bit 108 on (RFC 9639, section 8.2).
+    return int.from_bytes(data[21:26]) & (1 << 36) - 1 if data[:4] == b"fLaC" else 0
+
+
 def from_png(data: bytes, height: int, width: int) -> Array:
     """The (height, width) uint8 pixels of one of our grey PNGs.
 
@@ -85,6 +95,32 @@ def from_png(data: bytes, height: int, width: int) -> Array:
     if pixels[:, 0].any():
         raise DatasetError("expected a PNG whose lines are not filtered")
     return pixels[:, 1:]
+
+
+def as_npy(values: Array) -> bytes:
+    """Any array as the bytes of a ``.npy`` file."""
+    return _npy_head(values.shape, values.dtype) + np.ascontiguousarray(values).tobytes()
+
+
+def from_npy(data: bytes, dtype: str, inner: tuple[int, ...]) -> Array:
+    """The (n, …) values of one of our files, ``inner`` being all dimensions but the first.
+
+    Raises:
+        DatasetError: no ``.npy`` of ours, or of another type or shape.
+    """
+    kind = np.dtype(dtype)
+    rows = max(len(data) - NPY_HEAD, 0) // (kind.itemsize * math.prod(inner))
+    head, size = _npy_head((rows, *inner), kind), rows * kind.itemsize * math.prod(inner)
+    if data[: len(head)] != head or len(data) != len(head) + size:
+        raise DatasetError(f"expected a .npy of {dtype}, (n{''.join(f', {n}' for n in inner)})")
+    return np.frombuffer(data, kind, offset=len(head)).reshape(-1, *inner)
+
+
+def _npy_head(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    out = io.BytesIO()
+    told = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, told)
+    return out.getvalue()
 
 
 def _as_int16(samples: Array) -> Array | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dataset import NAME, parse
 from pipeline.errors import DatasetError, UsageError, unknown_name
 from pipeline.hub import KIND, client, hub_errors
-from pipeline.publish.config import CONFIG_NAME, VERSION, Config, data_file
+from pipeline.publish.config import CONFIG_NAME, ENDINGS, VERSION, Config, data_file
 from pipeline.publish.place import Place, parse_place
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Published:
         endpoint: of the Hub.
         commit: of the repository; all files are taken from it.
         config: the dataset; ``sealed.folder`` is a name for messages.
+        form: ``parquet`` or ``webdataset``.
         files: shard → bytes, sha256 and content of its file.
         data: the bytes of its ``dataset.json``.
     """
@@ -37,6 +38,7 @@ class Published:
     place: Place
     commit: str
     config: Config
+    form: str
     files: Mapping[str, Mapping[str, Any]]
     data: bytes
 
@@ -64,7 +66,7 @@ def find(where: str, endpoint: str | None = None) -> Published:
         data = _json(api, place, commit, f"{name}/{NAME}", sizes)
     found = parse_published(api.endpoint, place, commit, name, data)
     for shard in found.config.shards:
-        path = data_file(found.config, shard, "parquet")
+        path = data_file(found.config, shard, found.form)
         size = found.files[shard.shard]["bytes"]
         check(f"{place.repository}/{path}", "bytes", size, sizes.get(path))
     return found
@@ -87,7 +89,8 @@ def parse_published(endpoint: str, place: Place, commit: str, name: str, data: b
     if set(sealed.classes) != named:
         raise DatasetError(f"{source}: damaged: classes of labels that it has not")
     config = Config(name, sealed, tuple(sealed.splits))
-    return Published(endpoint, place, commit, config, _files(values, config, source), data)
+    form, files = _files(values, config, source)
+    return Published(endpoint, place, commit, config, form, files, data)
 
 
 def _check_commit(place: Place, commit: str) -> None:
@@ -131,22 +134,20 @@ def _json(api: "HfApi", place: Place, commit: str, path: str, sizes: Mapping[str
     return file.read_bytes()
 
 
-def _files(values: Mapping[str, Any], config: Config, where: str) -> Mapping[str, Any]:
-    """Shard → its file's bytes, sha256 and content, for exactly the shards of the dataset."""
+def _files(values: Mapping[str, Any], config: Config, where: str) -> tuple[str, Mapping[str, Any]]:
+    """The format, and shard → its file's bytes, sha256 and content, for exactly its shards."""
     entries = values.get("published")
     if not isinstance(entries, dict) or entries.get("version") != VERSION:
         raise DatasetError(f"{where}: published by another version of shardwell")
-    if entries.get("format") != "parquet":
-        raise DatasetError(
-            f"{where}: published as {entries.get('format')!r}, which can't be brought back; "
-            "load it with datasets or webdataset, or publish it as parquet"
-        )
+    form = str(entries.get("format"))
+    if form not in ENDINGS:
+        raise DatasetError(f"{where}: expected the format {' or '.join(ENDINGS)}, got {form!r}")
     files = entries.get("files")
     shards = sorted(info.shard for info in config.shards)
     own = isinstance(files, dict) and sorted(files) == shards and all(map(_is_file, files.values()))
     if not own or any(info.bytes > LARGEST_SHARD for info in config.shards):
         raise DatasetError(f"{where}: damaged: published files that are not its shards'")
-    return typing.cast("Mapping[str, Any]", files)
+    return form, typing.cast("Mapping[str, Any]", files)
 
 
 def _is_file(entry: Any) -> bool:

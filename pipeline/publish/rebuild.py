@@ -16,9 +16,12 @@ from pipeline.hub import hub_errors
 from pipeline.publish.config import Tick, data_file
 from pipeline.publish.parquet import read_parquet
 from pipeline.publish.published import Published, check
+from pipeline.publish.untar import read_webdataset
 from pipeline.records import ShardInfo
 from pipeline.rows import Rows, content_of
 from pipeline.shard import write_shard
+
+READERS = {"parquet": read_parquet, "webdataset": read_webdataset}
 
 
 def rebuild(found: Published, target: Path, info: ShardInfo) -> None:
@@ -66,7 +69,7 @@ def _fetched(found: Published, target: Path, info: ShardInfo) -> Iterator[Path]:
     """A shard's file as it was published, beside ``target``, until the block ends."""
     from huggingface_hub import HfFileSystem
 
-    path, promised = data_file(found.config, info, "parquet"), found.files[info.shard]
+    path, promised = data_file(found.config, info, found.form), found.files[info.shard]
     file = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with hub_errors(found.url):
@@ -84,6 +87,6 @@ def _fetched(found: Published, target: Path, info: ShardInfo) -> Iterator[Path]:
 
 def _rows(found: Published, file: Path, info: ShardInfo) -> Sequence[Rows]:
     """A shard's rows, which are those that were published."""
-    held = list(read_parquet(file, found.config.sealed, info))
+    held = list(READERS[found.form](file, found.config.sealed, info))
     check(info.shard, "rows with the hash", found.files[info.shard]["content"], content_of(held))
     return held

@@ -14,11 +14,8 @@ def snippets(repository: str, configs: Sequence[Config], form: str) -> Iterator[
     config = configs[0]
     named = f', "{config.name}"' if len(configs) > 1 else ""
     load = f'from datasets import load_dataset\n\ndata = load_dataset("{repository}"{named})\n'
-    if form == "webdataset":
-        yield _code(f'{load}data["{config.splits[0]}"][0]["json"]')
-        yield _code(_with_webdataset(config))
-        return
-    yield _code(load + _rows(config))
+    rows = f'data["{config.splits[0]}"][0]["json"]' if form == "webdataset" else _rows(config)
+    yield _code(load + rows)
     if "/" in repository:
         at = f":{config.name}" if len(configs) > 1 else ""
         yield (
@@ -30,9 +27,13 @@ def snippets(repository: str, configs: Sequence[Config], form: str) -> Iterator[
             f'data = open_dataset("hf://datasets/{repository}{at}")\n'
             f'loader = make_loader(data["{config.splits[0]}"], batch_size=64, shuffle=True)'
         )
-    shard = config.shards[0].shard if config.shards else "train-00000-of-00001"
-    yield "Or with nothing but Arrow:\n"
-    yield _code(_with_arrow(repository, f"{config.name}/{shard}.parquet"))
+    if form == "webdataset":
+        yield "Or from a copy of the files:\n"
+        yield _code(_with_webdataset(config))
+    else:
+        shard = config.shards[0].shard if config.shards else "train-00000-of-00001"
+        yield "Or with nothing but Arrow:\n"
+        yield _code(_with_arrow(repository, f"{config.name}/{shard}.parquet"))
     if len(configs) > 1:
         yield f"Configs: {', '.join(f'`{c.name}`' for c in configs)}.\n"
 

@@ -15,14 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.dataset import Sealed, open_sealed, target_of
 from pipeline.features import Pixels, Waveform
 from pipeline.files import written
 from pipeline.images import as_png
 from pipeline.publish.features import label_value
-from pipeline.publish.media import as_audio, audio_ending
+from pipeline.publish.media import as_audio, as_npy, audio_ending
 from pipeline.records import ShardInfo
 from pipeline.rows import Array, Rows, pieces
 from pipeline.shard import read_shard
@@ -31,9 +29,7 @@ from pipeline.shard import read_shard
 def write_webdataset(path: Path, sealed: Sealed, info: ShardInfo) -> None:
     """Write a shard of a dataset as a tar, whole or not at all."""
     shard = read_shard(sealed.folder / f"{info.shard}.arrow", sealed.columns)
-    split = info.shard.partition("-")[0]
-    before = itertools.takewhile(lambda other: other != info, sealed.splits[split])
-    number = sum(other.rows for other in before)
+    number = first_row(sealed, info)
     with (
         written(path) as temporary,
         tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
@@ -45,6 +41,13 @@ def write_webdataset(path: Path, sealed: Sealed, info: ShardInfo) -> None:
                     member.size, member.mode = len(data), 0o644
                     tar.addfile(member, io.BytesIO(data))
                 number += 1
+
+
+def first_row(sealed: Sealed, info: ShardInfo) -> int:
+    """The number, in its split, of a shard's first row."""
+    split = info.shard.partition("-")[0]
+    before = itertools.takewhile(lambda other: other != info, sealed.splits[split])
+    return sum(other.rows for other in before)
 
 
 def ending_of(sealed: Sealed) -> str:
@@ -115,9 +118,7 @@ def _feature_member(features: Array, sealed: Sealed) -> dict[str, bytes]:
         return {ending: as_audio(features, sealed.feature.sample_rate, ending)}
     if ending == "png":
         return {ending: as_png(features)}
-    out = io.BytesIO()
-    np.lib.format.write_array(out, features, version=(1, 0), allow_pickle=False)
-    return {ending: out.getvalue()}
+    return {ending: as_npy(features)}
 
 
 def _named(names: Sequence[str] | None, value: Any) -> Any:
