@@ -236,10 +236,10 @@ def _check_statistics(statistics: Mapping[str, Any], feature: Feature) -> None:
 def check_size(path: Path | str, size: int | None, shard: ShardInfo) -> None:
     """Raise DatasetError unless a shard's file is there (``size`` is not None) and whole."""
     if size is None:
-        raise DatasetError(f"{path}: the shard is missing; prepare the dataset again")
+        raise DatasetError(f"{path}: the shard is missing; prepare or pull the dataset again")
     if size != shard.bytes:
         raise DatasetError(
-            f"{path}: expected {shard.bytes:,} bytes, got {size:,}; prepare the dataset again"
+            f"{path}: expected {shard.bytes:,} bytes, got {size:,}; prepare or pull it again"
         )
 
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 KIND = "dataset"  # of all repositories that are read or written
 LOGIN = "log in with: hf auth login, or set HF_TOKEN"
 AGAIN = "run the same command again"
+CHANGED = f"somebody else changed it meanwhile; {AGAIN}"
 STATUS = {
     400: "it refuses the request",
     401: f"it doesn't know this token; {LOGIN}",
     403: "this token may not do that there; take one that may write, or another name",
     409: "the name is taken",
-    412: f"somebody else changed it meanwhile; {AGAIN}",
+    412: CHANGED,
     413: "the upload is larger than it takes",
     429: f"too many requests; {AGAIN}",
 }

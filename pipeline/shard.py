@@ -32,7 +32,7 @@ from pipeline.mapping import Bytes, mapped
 Array = npt.NDArray[Any]
 MAGIC = b"ARROW1"
 # Who prepares looks at sizes alone, so a damaged file must go first.
-REMEDY = "delete this file and prepare the dataset again"
+REMEDY = "delete this file and prepare or pull the dataset again"
 FULL = {  # why a sound shard can't be mapped
     errno.EACCES: "no permission to read it",
     errno.EMFILE: "too many open files; raise the limit: ulimit -n",

@@ -87,6 +87,47 @@ def test_somebody_else_commits_meanwhile(client: Client, digits_dataset: Path) -
     assert published_files(client.hub, "me/data") == set()
 
 
+MEANWHILE = """
+import sys
+from pathlib import Path
+from huggingface_hub import HfApi
+from pipeline.errors import ShardwellError
+from pipeline.publish.run import Publication, publish
+from pipeline.publish.upload import Target
+
+def somebody_else(plan):
+    api = HfApi()
+    api.create_repo("me/data", repo_type="dataset", exist_ok=True)
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="tokens/notes.txt", repo_id="me/data",
+                    repo_type="dataset")
+
+wanted = Publication([Path(sys.argv[1])], Target("me/data"), cache=Path(sys.argv[2]))
+try:
+    publish(wanted, lambda done: None, somebody_else)
+except ShardwellError as error:
+    raise SystemExit(f"shardwell: {error}") from None
+"""
+
+
+@slow
+@pytest.mark.parametrize(
+    ("there_before", "message"),
+    [
+        (True, "somebody else changed it meanwhile; run the same command again"),
+        (False, "holds files that shardwell has not published (tokens/notes.txt)"),
+    ],
+)
+def test_what_somebody_else_commits_while_we_prove_stays(
+    there_before: bool, message: str, client: Client, digits_dataset: Path
+) -> None:
+    if there_before:
+        ok(client.publish(digits_dataset, "me/data"))
+    before = published_files(client.hub, "me/data") if there_before else set()
+    done = client.run("-c", MEANWHILE, str(digits_dataset), str(client.home / "cache"))
+    assert message in only_line(done)
+    assert published_files(client.hub, "me/data") == {*before, "tokens/notes.txt"}
+
+
 @slow
 def test_a_changed_dataset_replaces_the_old_one(client: Client, ask_digits: Ask) -> None:
     hub, first = client.hub, prepare_dataset(ask_digits(protocol="len-5")).folder

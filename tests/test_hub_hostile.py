@@ -147,6 +147,14 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
         said_to_be("tokens/train-00000-of-00001.parquet", 17),
         "expected bytes",
     ),
+    "UTF-16": (
+        lambda hub: hub.put(
+            "me/data",
+            f"tokens/{NAME}",
+            hub.read("me/data", f"tokens/{NAME}").decode().encode("utf-16"),
+        ),
+        "not readable as JSON",
+    ),
     "json": (
         lambda hub: hub.put("me/data", f"tokens/{NAME}", b"[" * 99999),
         "not readable as JSON",
@@ -252,3 +260,24 @@ def test_an_interrupted_pull_goes_on(shared: Client, digits_dataset: Path, tmp_p
     done = ok(shared.shardwell(*pull))
     assert not shared.hub.count("GET .*/train.*parquet")
     same_folders(digits_dataset, Path(done.stdout.splitlines()[-1]))
+
+
+@slow
+@pytest.mark.parametrize("damage", ["flipped", "deleted", "cut", "dataset.json"])
+def test_a_damaged_copy_is_mended(
+    damage: str, shared: Client, digits_dataset: Path, tmp_path: Path
+) -> None:
+    pull = "pull", "me/data", "--out", tmp_path / "data"
+    copy = Path(ok(shared.shardwell(*pull)).stdout.splitlines()[-1])
+    path = copy / "train-00000-of-00001.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data[: -9 if damage == "cut" else None])
+    if damage == "deleted":
+        path.unlink()
+    if damage == "dataset.json":
+        (copy / NAME).write_text("{")
+    shared.hub.asked.clear()
+    ok(shared.shardwell(*pull))
+    same_folders(digits_dataset, copy)
+    assert not shared.hub.count("GET .*/test.*parquet")

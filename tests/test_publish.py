@@ -6,7 +6,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from pipeline.records import ShardInfo
 from pipeline.rows import Rows, content_of, pieces
 from pipeline.shard import Columns, read_shard, write_shard
 from tests.conftest import recipe_module
+from tests.sealed import Made, write_made
 
 Array = npt.NDArray[Any]
 Ask = Callable[..., Request]
@@ -506,6 +507,18 @@ def test_text_is_for_tokens(tmp_path: Path) -> None:
     sealed = next(every_kind(tmp_path))
     with pytest.raises(UsageError, match="text is for tokens with a class, got log_mel"):
         write_text(tmp_path, sealed, ("train",))
+
+
+def test_text_of_an_example_without_a_class_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    rows = [(f"x5²-{n}", {"sum": n - 1}, np.arange(3)) for n in range(3)]
+    made = Made(Tokens(10), {"sum": "class"}, {"train": rows}, {"sum": ["zero", "one"]})
+    write_made(folder, made)
+    with pytest.raises(UsageError, match="example x5²-0 has no sum, which text can't say"):
+        write_text(tmp_path, open_sealed(folder), ("train",))
+    write_made(tmp_path / "whole", replace(made, splits={"train": rows[1:]}))
+    (path,) = write_text(tmp_path, open_sealed(tmp_path / "whole"), ("train",))
+    assert path.read_text() == "0 1 2\tzero\n0 1 2\tone\n"
 
 
 def test_a_label_may_not_be_called_like_a_published_column(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def parse_published(endpoint: str, place: Place, commit: str, name: str, data: b
     _check_commit(place, commit)
     source = f"{endpoint}/datasets/{place.repository}/{name}/{NAME}"
     try:
-        values = json.loads(data)
+        values = json.loads(data.decode("utf-8"))  # of bytes it would take UTF-16, too
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: not readable as JSON: {error}") from None
     sealed = parse(Path(place.repository, name), values, source)

@@ -8,8 +8,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.dataset import NAME, Sealed, open_sealed
-from pipeline.errors import ShardwellError
+from pipeline.dataset import NAME, Sealed, open_sealed, verify
+from pipeline.errors import DatasetError, ShardwellError
 from pipeline.files import CACHE, alone, sha256_of, write_json
 from pipeline.publish.config import Tick
 from pipeline.publish.known import known_or, note_of
@@ -26,11 +26,13 @@ def pull(
     out: Path,
     endpoint: str | None = None,
     tick: Tick = lambda done: None,
+    proven: bool = True,
 ) -> Path:
     """Bring a published dataset to ``<out>/<user>/<name>/<config>-<8 hex>`` as sealed shards.
 
     The features, keys and labels are those that were published, to the bit. What is there already
-    is proven again and kept. ``tick`` is called with the bytes of each finished shard.
+    and whole is kept, the rest of it brought anew; where not ``proven``, a copy whose files have
+    their sizes counts as whole. ``tick`` is called with the bytes of each finished shard.
 
     Raises:
         UsageError: ``where`` is no place, or has several configs and names none.
@@ -41,10 +43,17 @@ def pull(
     version = hashlib.sha256(found.data).hexdigest()[:8]
     folder = out.expanduser() / found.place.repository / f"{found.config.name}-{version}"
     with alone(folder):
-        if not (folder / NAME).exists():
+        if not _is_there(folder, proven):
             _rebuild(found, folder, tick)
-    open_sealed(folder)
     return folder
+
+
+def _is_there(folder: Path, proven: bool) -> bool:
+    try:
+        open_sealed(folder)
+        return not (proven and verify(folder, lambda done: None))
+    except DatasetError:
+        return False
 
 
 def bring_from_hub(where: str, cache: Path | None) -> Path:
@@ -56,7 +65,7 @@ def bring_from_hub(where: str, cache: Path | None) -> Path:
     note = note_of(place, root, "json")
 
     def bring() -> Path:
-        folder = pull(where, root / "hub")
+        folder = pull(where, root / "hub", proven=False)
         write_json(note, {"folder": folder.name})
         return folder
 

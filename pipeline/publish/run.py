@@ -77,7 +77,7 @@ def publish(
         if not allowed and not wanted.may_redistribute:
             raise UsageError(_refusal(configs))
         api = client(wanted.endpoint)
-        check_target(api, wanted.target, licences)
+        seen = check_target(api, wanted.target, licences)
     check_datasets(configs, tick)
     repository = wanted.target.repository
     folder = wanted.cache.expanduser() / "publish" / repository.replace("/", "--")
@@ -88,7 +88,7 @@ def publish(
             check_folder(folder, configs, wanted.form, tick)
             files = files_of(folder)
             show(Plan(files, licences, allowed))
-            return None if dry_run else upload(api, wanted.target, folder, files)
+            return None if dry_run else upload(api, wanted.target, folder, files, seen)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

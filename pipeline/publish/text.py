@@ -20,7 +20,7 @@ def write_text(folder: Path, sealed: Sealed, splits: tuple[str, ...]) -> list[Pa
     """Write ``train.txt``, ``eval.txt`` and ``test.txt``; the files written.
 
     Raises:
-        UsageError: the dataset holds no tokens, or no class to write behind them.
+        UsageError: the dataset holds no tokens, or no class to write behind them, or of some.
     """
     target = target_of(sealed)
     if not isinstance(sealed.feature, Tokens) or target is None:
@@ -44,14 +44,19 @@ def _lines(sealed: Sealed, split: str, target: str) -> list[tuple[str, bytes]]:
     for info in sealed.splits[split]:
         shard = read_shard(sealed.folder / f"{info.shard}.arrow", sealed.columns)
         for rows in pieces(shard, sealed.columns):
-            names = (sealed.classes[target][i] for i in rows.labels[target].to_pylist())
-            columns = zip(rows.keys.to_pylist(), rows.features(), names, strict=True)
-            for key, tokens, name in columns:
+            classes = rows.labels[target].to_pylist()
+            columns = zip(rows.keys.to_pylist(), rows.features(), classes, strict=True)
+            for key, tokens, number in columns:
+                if number < 0:
+                    raise UsageError(
+                        f"{sealed.folder}: example {key} has no {target}, which text can't say; "
+                        "export it as parquet or webdataset"
+                    )
                 line = " ".join(map(str, tokens.tolist()))
-                found.append((key, f"{line}\t{name}\n".encode()))
+                found.append((key, f"{line}\t{sealed.classes[target][number]}\n".encode()))
     return found
 
 
 def _by_numbers(key: str) -> list[tuple[int, str]]:
     """Keys in the order that people count in: 5 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]

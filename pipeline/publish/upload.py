@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dataset import NAME
 from pipeline.errors import OutputError, RemoteError, UsageError
-from pipeline.hub import KIND, check_writer, hub_errors, status_of
+from pipeline.hub import CHANGED, KIND, check_writer, hub_errors, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -44,8 +44,11 @@ class Uploaded:
     changed: bool
 
 
-def check_target(api: "HfApi", target: Target, configs: Collection[str]) -> None:
+def check_target(api: "HfApi", target: Target, configs: Collection[str]) -> str | None:
     """See that the folder may go there, as far as that can be seen without changing anything.
+
+    Returns:
+        The commit that is there now; None where the repository or the branch is to be made.
 
     Raises:
         RemoteError: no token, one that may only read, another's name, no Hub.
@@ -57,10 +60,11 @@ def check_target(api: "HfApi", target: Target, configs: Collection[str]) -> None
     check_writer(api, target.repository)
     with hub_errors(_url(api, target)):
         try:
-            there = _there(api, target)[1]
+            head, there = _there(api, target)
         except (RepositoryNotFoundError, RevisionNotFoundError):
-            return  # to be made
+            return None
         _check_others(target.repository, there, configs)
+    return head
 
 
 def _open_repository(api: "HfApi", target: Target) -> None:
@@ -87,47 +91,61 @@ def _url(api: "HfApi", target: Target) -> str:
     return f"{api.endpoint}/datasets/{target.repository}"
 
 
-def upload(api: "HfApi", target: Target, folder: Path, files: Iterable[str]) -> Uploaded:
+def upload(
+    api: "HfApi", target: Target, folder: Path, files: Collection[str], seen: str | None
+) -> Uploaded:
     """Commit a folder's files to a repository, made if need be; what its configs lack now goes.
 
     The files are sent first and nobody sees them; the commit is one request that is checked
-    against the state that we saw. What the Hub has is not sent again, and nothing new is no commit.
+    against the state that we saw, ``seen`` by ``check_target``. What the Hub has is not sent again,
+    and nothing new is no commit.
 
     Raises:
         RemoteError: the Hub refuses or can't be reached, or somebody else committed meanwhile.
+        OutputError, UsageError: somebody else made the repository meanwhile, for other things.
         UsageError: the tag names another commit.
     """
-    names = list(files)
     with hub_errors(_url(api, target)):
         _open_repository(api, target)
-        before, _ = _there(api, target)
-        for wait in (*WAITS, None):
-            head, there = _there(api, target)  # a commit whose answer was lost may be there
-            try:
-                commit = _commit(api, target, folder, names, there, head)
-                break
-            except Exception as error:
-                status = status_of(error)
-                if wait is None or status is None or (status != 429 and status < 500):
-                    raise
-                time.sleep(wait)
+        before, there = _there(api, target)
+        if seen is None:  # it was empty when we made it, unless somebody else was faster
+            _check_others(target.repository, there, _folders(files))
+        elif seen != before:
+            raise RemoteError(f"{_url(api, target)}: {CHANGED}")
+        commit = _committed(api, target, folder, files, before)
         if target.tag:
             _tag(api, target, commit)
     return Uploaded(_url(api, target), commit, commit != before)
 
 
-def _commit(
-    api: "HfApi",
-    target: Target,
-    folder: Path,
-    names: Collection[str],
-    there: Collection[str],
-    head: str,
+def _committed(
+    api: "HfApi", target: Target, folder: Path, names: Collection[str], before: str
 ) -> str:
+    """The commit of the files, tried again where the Hub is busy."""
+    for wait in WAITS:
+        try:
+            return _commit(api, target, folder, names, before)
+        except Exception as error:
+            status = status_of(error)
+            if status is None or (status != 429 and status < 500):
+                raise
+            time.sleep(wait)
+    return _commit(api, target, folder, names, before)
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    return {name.partition("/")[0] for name in names if "/" in name}
+
+
+def _commit(api: "HfApi", target: Target, folder: Path, names: Collection[str], before: str) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    ours = {name.partition("/")[0] for name in names if "/" in name}
-    stale = [n for n in there if n.partition("/")[0] in ours and n not in names]
+    head, there = _there(api, target)
+    ours = _folders(names)
+    stale = [name for name in there if name.partition("/")[0] in ours and name not in names]
+    # A commit whose answer was lost may be there: made once more, it is no change.
+    if head != before and (stale or not set(names) <= set(there)):
+        raise RemoteError(f"{_url(api, target)}: {CHANGED}")
     operations: list[Any] = [CommitOperationDelete(name) for name in stale]
     operations += [CommitOperationAdd(name, folder / name) for name in names]
     done = api.create_commit(
