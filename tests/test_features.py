@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from hatch_build import REALS, compile_library
 from pipeline.compiled import compiled
 from pipeline.errors import ClipError, FeatureError, UsageError
 from pipeline.features import (
@@ -29,6 +30,7 @@ from pipeline.features import (
     to_dict,
 )
 from pipeline.features.analysis import Analysis, window
+from pipeline.features.mel import MelBank
 from pipeline.features.scale import Log
 
 RNG = np.random.default_rng(11)
@@ -405,6 +407,41 @@ def test_the_kernel_transforms_any_product_of_2_3_and_5(
         np.testing.assert_allclose(found[:, t], exact, atol=bound)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_the_kernel_agrees_with_scipy_for_any_number_of_frames_and_filters(
+    lanes: int, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled for any processor: this one may have no use for so many lanes."""
+    source = tmp_path / "kernel.c"
+    shutil.copy(Path(kernel.__file__).with_name("kernel.c"), source)
+    given = [f"-DLANES={lanes}", f"-DREAL={REALS[precision]}"]
+    if compile_library(source, "_kernel", given) is None:
+        pytest.skip("no compiler here")
+    library = kernel._declared(compiled(source, "_kernel"))
+    assert library is not None
+    analysis = Analysis(
+        512, 401, 100, edges="snip", preemphasis=0.97, remove_dc=True, precision=precision
+    )
+    for frames in (1, 7, 8, 9, 15, 16, 17, 33):
+        clips = speech(2, 401 + 100 * (frames - 1))
+        for bank in (None, MelBank(1), MelBank(13), MelBank(40)):
+            found = []
+            for way in (library, None):
+                with monkeypatch.context() as patch:
+                    patch.setattr(kernel, "_library", lambda precision, way=way: way)
+                    kernel._plan.cache_clear()
+                    found.append(kernel.spectra(clips, analysis, 16000, bank, energies=True))
+            ours, theirs = found
+            for own, other in ((ours.values, theirs.values), (ours.energies, theirs.energies)):
+                assert own is not None
+                assert other is not None
+                assert own.shape[:2] == (2, frames)
+                bound = (1e-5 if precision == "float32" else 1e-12) * max(other.max(), 1e-9)
+                np.testing.assert_allclose(own, other, rtol=1e-4, atol=bound)
+    kernel._plan.cache_clear()
+
+
 @pytest.mark.parametrize("front_end", ["torchaudio", "librosa", "kaldi", "whisper"])
 def test_empty_clips_and_one_frame_have_a_stated_answer(front_end: str) -> None:
     spec = LogMel.at(16000, front_end)
@@ -416,6 +453,16 @@ def test_empty_clips_and_one_frame_have_a_stated_answer(front_end: str) -> None:
     assert np.isfinite(values).all()
     with pytest.raises(FeatureError, match="expected at least"):
         spec.shape(shortest - 1)
+
+
+@pytest.mark.parametrize("kind", [LogMel, Mfcc])
+def test_options_may_make_a_front_end_fit_a_rate(kind: type[LogMel | Mfcc]) -> None:
+    with pytest.raises(FeatureError, match=r"n_mels=64: .* would hold no FFT bin"):
+        kind.at(4000)
+    more = {"n_mfcc": 13} if kind is Mfcc else {}
+    for front_end in ("torchaudio", "kaldi"):
+        values = kind.at(4000, front_end, n_mels=20, **more).apply(speech(1, 4000))
+        assert np.isfinite(values).all()
 
 
 def test_equal_definitions_are_stored_alike() -> None:

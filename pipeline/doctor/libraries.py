@@ -22,7 +22,7 @@ EXTRAS = {
     "demo": ("espeakng_loader",),
 }
 COMPILER = (
-    "get a C compiler (apt install gcc, or xcode-select --install), "
+    "get GCC 12, Clang or newer (apt install gcc, or clang; xcode-select --install), "
     "then install shardwell from source again: pip install --force-reinstall --no-deps ."
 )
 PACKAGE = Path(__file__).parent.parent

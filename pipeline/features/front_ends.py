@@ -5,12 +5,14 @@ published definition (``docs/features.md``). Windows are 25 ms every 10 ms at an
 for ``whisper`` and ``hifigan``, which are what their models were trained on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.errors import FeatureError, unknown_name
 from pipeline.features.analysis import Analysis
 from pipeline.features.mel import MelBank
+from pipeline.features.options import with_own
 from pipeline.features.scale import Log
 
 USUAL_RATE = 16000  # Hz
@@ -53,6 +55,15 @@ def front_end(name: str, sample_rate: int | None) -> FrontEnd:
             f"resample with --audio sample_rate={found.sample_rate}"
         )
     return found
+
+
+def changed(given: FrontEnd, options: Mapping[str, Any]) -> FrontEnd:
+    """A front end with those of the options that its parts have.
+
+    Before a kind is made of it: at some rates its own filters would be empty, those asked for not.
+    """
+    parts = {"analysis": given.analysis, "bank": given.bank, "log": given.log}
+    return replace(given, **{name: with_own(part, options) for name, part in parts.items()})
 
 
 def torchaudio(sample_rate: int) -> FrontEnd:

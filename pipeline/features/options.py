@@ -61,11 +61,16 @@ def with_options(value: Any, options: Mapping[str, Any]) -> Any:
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
         if dataclasses.is_dataclass(inner):
-            own = {k: v for k, v in options.items() if k in options_of(type(inner))}
-            changes[field.name] = with_options(inner, own)
+            changes[field.name] = with_own(inner, options)
         elif field.name in options:
             changes[field.name] = _typed(options[field.name], known[field.name], field.name)
     return dataclasses.replace(value, **changes)
+
+
+def with_own(value: Any, options: Mapping[str, Any]) -> Any:
+    """A dataclass with those of the options that it has."""
+    known = options_of(type(value))
+    return with_options(value, {name: v for name, v in options.items() if name in known})
 
 
 def parse_options(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ClipError, FeatureError
 from pipeline.features.analysis import Analysis, Floats
+from pipeline.features.front_ends import changed
 from pipeline.features.front_ends import front_end as front_end_named
 from pipeline.features.kernel import spectra
 from pipeline.features.mel import MelBank, dct_matrix, mel_filters
@@ -72,7 +73,7 @@ class Spectrogram:
     def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
         """The front end's definition at a rate in Hz, with ``options`` changed."""
         _check_rate(sample_rate)
-        given = front_end_named(front_end, sample_rate)
+        given = changed(front_end_named(front_end, sample_rate), options)
         spec = cls(sample_rate, given.analysis, given.log, front_end=front_end)
         return cast(Self, with_options(spec, options))
 
@@ -120,7 +121,7 @@ class LogMel:
     def at(cls, sample_rate: int, front_end: str = "torchaudio", **options: Any) -> Self:
         """The front end's definition at a rate in Hz, with ``options`` changed."""
         _check_rate(sample_rate)
-        given = front_end_named(front_end, sample_rate)
+        given = changed(front_end_named(front_end, sample_rate), options)
         spec = cls(sample_rate, given.analysis, given.bank, given.log, front_end=front_end)
         return cast(Self, with_options(spec, options))
 
@@ -189,6 +190,7 @@ class Mfcc:
             "lifter": given.lifter,
             "energy": given.energy,
         }
+        given = changed(given, own | options)
         spec = cls(sample_rate, given.analysis, given.bank, given.log, 1, front_end=front_end)
         return cast(Self, with_options(spec, own | options))
 

@@ -189,7 +189,7 @@ def command_of(way: str, archive: Path, work: Path) -> list[str]:
 
 
 def timed(way: str, archive: Path, work: Path) -> tuple[float, int]:
-    """Seconds of a whole process, and the peak of its memory in MB (workers are not in it)."""
+    """Seconds of a whole process, and the peak of its memory, or of a worker's, in MB."""
     places = {"HF_HOME": str(work), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
     return measured(command_of(way, archive, work), work / "log", places)
 

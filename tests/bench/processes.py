@@ -23,6 +23,8 @@ def measured(
 ) -> tuple[float, int]:
     """Seconds that a process takes, start-up included, and the peak of its memory in MB.
 
+    The memory is that of the largest one of the processes that it starts and waits for, too.
+
     Args:
         command: what to run.
         log: where its output goes.
@@ -37,9 +39,9 @@ def measured(
             stdout=subprocess.PIPE,
             stderr=file,
             env=os.environ | (environment or {}),
-            check=True,
+            check=False,
         )
-    status, seconds, kilobytes = json.loads(started.stdout)
+    status, seconds, kilobytes = json.loads(started.stdout or "[1, 0, 0]")
     if status:
         raise SystemExit(f"{command[:6]} failed: {log.read_text()[-2000:]}")
     return seconds, kilobytes // 1024
