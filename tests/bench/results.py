@@ -107,6 +107,13 @@ SYSTEMS = (
         {"model": "dnn_ctc", "epochs": 40},
     ),
     System(
+        "CNN-GRU with CTC + n-gram",
+        "the same",
+        ("sentences",),
+        "text",
+        {"model": "crnn_ctc", "epochs": 150},
+    ),
+    System(
         "CNN-GRU with CTC",
         "1,000 synthetic phrases of six words, one voice",
         ("phrases",),
