@@ -1,7 +1,7 @@
 """What the reference trainer reaches: every system of README's table, on the real data it needs.
 
 A table of Markdown, a row as soon as it is known. A run that was cut off goes on; a system whose
-row is known is told again from ``runs/results``. All takes about an hour and a half of one core.
+row is known is told again from ``runs/results``. All takes an hour to two of one core.
 """
 
 import contextlib
