@@ -107,6 +107,18 @@ def test_chunks_of_frames_are_heard_as_the_whole(sizes: tuple[int, ...]) -> None
     torch.testing.assert_close(logits, whole)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", range(9))
+def test_after_every_frame_a_stream_says_what_a_clip_that_long_says(frames: int) -> None:
+    torch.manual_seed(0)
+    model = Crnn(40, 5, hidden=8, bidirectional=False).eval()
+    features = torch.randn(2, frames, 40)
+    logits, state = model.hear(features[:, :0], model.begin(features))
+    for n in range(frames):
+        logits, state = model.hear(features[:, n : n + 1], state)
+    torch.testing.assert_close(logits, model(features, torch.tensor([frames, frames])))
+
+
 @pytest.mark.parametrize("n", [16000, 15999, 1700, 801])
 @pytest.mark.parametrize(
     "feature",
@@ -116,8 +128,11 @@ def test_chunks_of_frames_are_heard_as_the_whole(sizes: tuple[int, ...]) -> None
         LogMel.at(16000, edges="zeros", top=None, win_length=300),
         Mfcc.at(16000, "kaldi"),
         Spectrogram.at(16000, edges="same"),
+        LogMel.at(16000, edges="same", n_fft=800, win_length=200, hop_length=600, top=None),
+        LogMel.at(16000, top=None, win_length=400, hop_length=800),
+        LogMel.at(16000, "kaldi", win_length=100, hop_length=500, drop_last=True),
     ],
-    ids=["reflect", "snip", "zeros", "mfcc", "same"],
+    ids=["reflect", "snip", "zeros", "mfcc", "same", "gap before", "gaps", "gaps, drop_last"],
 )
 def test_frames_of_a_stream_are_those_of_the_clip(feature: LogMel, n: int) -> None:
     samples = torch.rand(1, n, generator=torch.Generator().manual_seed(n)) - 0.5
