@@ -176,7 +176,8 @@ def stream(
         raise ModelError("its clips are trimmed, filtered or levelled as a whole: no stream can be")
     framing = Framing(feature_of(saved.description))
     samples = read_clip(file, audio)
-    size, n = max(round(chunk * audio.sample_rate), 1), samples.shape[1]
+    n = samples.shape[1]
+    size = max(round(min(chunk * audio.sample_rate, n)), 1)
     state: Any = model.begin(samples.new_zeros(1, 0, int(saved.description.shape[1] or 0)))
     for begin in range(0, n, size):
         end = min(begin + size, n)
