@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -28,6 +29,7 @@ from pipeline.train.models import make
 from pipeline.train.models.conv1d import output_length
 from pipeline.train.models.pooling import last_of, mean_over, turned
 from pipeline.train.run import Run
+from tests.sealed import Made, write_made
 
 Ask = Callable[..., Request]
 ROOT = Path(__file__).parent.parent
@@ -340,6 +342,16 @@ def test_what_does_not_fit_says_what_does(
     for folder, message in cases:
         with pytest.raises(UsageError, match=message):
             run(folder, tmp_path / "run")
+
+
+def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Matplotlib would take some for formulas, and fail on those that are none."""
+    rows = [(f"{n}", {"word": n % 2}, np.zeros((9, 40), np.float32)) for n in range(4)]
+    splits, names = {"train": rows, "test": rows}, {"word": ["$_$", r"$\frac$"]}
+    made = Made(Mfcc.at(16000, n_mfcc=40), {"word": "class"}, splits, names, fixed=True)
+    run(write_made(tmp_path / "data", made), tmp_path / "run", epochs=1, target="word")
+    for name in ("confusion.png", "examples.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_damaged_checkpoints_are_named(commands: Path, tmp_path: Path) -> None:
