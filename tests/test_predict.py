@@ -20,7 +20,7 @@ from pipeline.train.checkpoint import Saved, load
 from pipeline.train.export import export_onnx
 from pipeline.train.frames import Framing
 from pipeline.train.models.crnn import Crnn
-from pipeline.train.predict import evaluated, predict, stream
+from pipeline.train.predict import evaluated, predict, reading, stream
 from pipeline.train.robustness import robustness
 
 Ask = Callable[..., Request]
@@ -80,6 +80,32 @@ def test_a_model_of_stored_features_answers_the_same_from_files(
     for prediction in told:
         assert sum(share for _, share in prediction.best) == pytest.approx(1)
         assert prediction.best[0][1] == max(share for _, share in prediction.best)
+
+
+@pytest.mark.parametrize(
+    "features",
+    ["log_mel", "mfcc@kaldi:deltas=1,normalize=mean_variance", "log_mel@whisper:edges=zeros"],
+)
+def test_clips_of_any_length_are_heard_without_their_padding(
+    features: str, ask_commands: Ask, tmp_path: Path
+) -> None:
+    """As waveforms, a batch of clips gives what the dataset of the model's own features holds."""
+    stored, clips = (
+        open_dataset(
+            prepare_dataset(ask_commands(features=kind, audio="trim_db=10,duration=none")).folder
+        )
+        for kind in (features, "waveform")
+    )
+    saved = trained(stored.sealed.folder, tmp_path / "run", model="crnn", options={"hidden": 8})
+    seen = []
+    for data in (stored, clips):
+        batch = data["train"].batch(range(9))
+        assert len(set(batch["lengths"].tolist())) > 1
+        seen.append(reading(saved, data).prepared(batch["features"], batch["lengths"]))
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-3, atol=1e-3)
+    found, heard = (evaluated(saved, data, "train") for data in (stored, clips))
+    assert found.answers == heard.answers
+    assert found.loss == pytest.approx(heard.loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("chunk", [0.01, 0.137, 5.0])
