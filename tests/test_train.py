@@ -1,6 +1,7 @@
 """The trainer learns, repeats itself, goes on where it was cut off, refuses what doesn't fit."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -319,6 +320,19 @@ def test_settings_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         run(commands, tmp_path / "run", **given)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_values_of_options_that_make_no_model_are_named(name: str) -> None:
+    """Every number among the options of every model."""
+    for option, default in MODELS[name].options.items():
+        wrong: dict[type, tuple[object, ...]] = {int: (0, -1), float: (1.0, 2.0, -0.1, math.nan)}
+        values = (-1,) if option == "context" else wrong.get(type(default), ())
+        for value in values:
+            with pytest.raises(UsageError, match=rf"^option {option}={value}: expected [^\n]*\d"):
+                make(name, 40, 5, {option: value})
+    with pytest.raises(UsageError, match="^option kernel=4: expected an odd number$"):
+        make("conv1d", 40, 5, {"kernel": 4})
 
 
 def test_what_does_not_fit_says_what_does(

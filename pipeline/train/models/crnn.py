@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from pipeline.train.models.pooling import mean_over
 from pipeline.train.models.streaming import NOTHING, Gru, LookBack, Waiting, convolved
+from pipeline.train.models.values import check_counts, check_share
 
 STEP = 4  # frames that become one step of the GRU
 
@@ -36,6 +37,9 @@ class Crnn(nn.Module):
         hidden: of the GRU, in each direction.
         bidirectional: whether a second GRU hears the clip from its end; True can't hear a stream.
         dropout: share of activations that training silences before the GRU and the linear layer.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Crnn(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        check_counts(hidden=hidden)
+        check_share(dropout=dropout)
         self.convolutions = nn.ModuleList([_halving(1, 32), _halving(32, 64)])
         self.gru = Gru(64 * (bins // 4), hidden, bidirectional)
         self.dropout = nn.Dropout(dropout)
