@@ -108,7 +108,7 @@ def test_clips_of_any_length_are_heard_without_their_padding(
     assert found.loss == pytest.approx(heard.loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("chunk", [0.01, 0.137, 5.0])
+@pytest.mark.parametrize("chunk", [0.01, 0.137, 5.0, float("inf")])
 def test_a_stream_ends_with_the_whole_clips_answer(
     hears: Saved, files: list[Path], chunk: float
 ) -> None:
