@@ -17,6 +17,11 @@ def figure(width: float, height: float) -> "Figure":
     return Figure((width, height), layout="constrained")
 
 
+def plain(name: str) -> str:
+    """Somebody's words, so that matplotlib takes them for no formula and shows them as they are."""
+    return name.replace("$", r"\$")
+
+
 def write_figure(path: Path, drawn: "Figure") -> None:
     """Write a figure as a PNG, whole or not at all; the same figure gives the same bytes."""
     with written(path) as temporary, warnings.catch_warnings():

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from pipeline.cli import main, parser
 from pipeline.cli.train import FLAGS
@@ -226,6 +228,35 @@ def test_signs_that_a_terminal_acts_on_are_escaped_in_what_is_logged(
     said = capsys.readouterr().err
     assert "no recordings: .\\x1b[2J 1" in said
     assert "\x1b[2J" not in said
+
+
+@pytest.mark.parametrize("way", [[], ["--stream"]])
+def test_signs_that_a_terminal_acts_on_are_escaped_where_files_are_told(
+    capsys: pytest.CaptureFixture[str], ask_commands: Ask, tmp_path: Path, way: list[str]
+) -> None:
+    folder = prepare_dataset(ask_commands(features="waveform")).folder
+    given = "--model crnn --options hidden=8,bidirectional=false --epochs 1 --device cpu --out"
+    run, clip = tmp_path / "run", tmp_path / "t\x1b[2Jx.wav"
+    assert main(["train", str(folder), *given.split(), str(run)]) == 0
+    soundfile.write(clip, np.zeros(16000), 16000)
+    capsys.readouterr()
+    assert main(["predict", str(run), str(clip), f"{clip}.none", *way]) == 1
+    captured = capsys.readouterr()
+    assert "t\\x1b[2Jx.wav.none: No such file or directory" in captured.err
+    assert "t\\x1b[2Jx.wav  " in captured.out
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_signs_that_a_terminal_acts_on_are_escaped_in_what_verify_finds(
+    capsys: pytest.CaptureFixture[str], ask_digits: Ask, tmp_path: Path
+) -> None:
+    folder = prepare_dataset(ask_digits(out=tmp_path / "d\x1b[2Jx")).folder
+    shard = folder / "test-00000-of-00001.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    assert main(["verify", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert "d\\x1b[2Jx" in said
+    assert "\x1b" not in said
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["prepare"], ["prepare", "x", "--workers", "q"]])

@@ -20,7 +20,7 @@ from pipeline.train.checkpoint import Saved, load
 from pipeline.train.export import export_onnx
 from pipeline.train.frames import Framing
 from pipeline.train.models.crnn import Crnn
-from pipeline.train.predict import evaluated, predict, stream
+from pipeline.train.predict import evaluated, predict, reading, stream
 from pipeline.train.robustness import robustness
 
 Ask = Callable[..., Request]
@@ -82,7 +82,33 @@ def test_a_model_of_stored_features_answers_the_same_from_files(
         assert prediction.best[0][1] == max(share for _, share in prediction.best)
 
 
-@pytest.mark.parametrize("chunk", [0.01, 0.137, 5.0])
+@pytest.mark.parametrize(
+    "features",
+    ["log_mel", "mfcc@kaldi:deltas=1,normalize=mean_variance", "log_mel@whisper:edges=zeros"],
+)
+def test_clips_of_any_length_are_heard_without_their_padding(
+    features: str, ask_commands: Ask, tmp_path: Path
+) -> None:
+    """As waveforms, a batch of clips gives what the dataset of the model's own features holds."""
+    stored, clips = (
+        open_dataset(
+            prepare_dataset(ask_commands(features=kind, audio="trim_db=10,duration=none")).folder
+        )
+        for kind in (features, "waveform")
+    )
+    saved = trained(stored.sealed.folder, tmp_path / "run", model="crnn", options={"hidden": 8})
+    seen = []
+    for data in (stored, clips):
+        batch = data["train"].batch(range(9))
+        assert len(set(batch["lengths"].tolist())) > 1
+        seen.append(reading(saved, data).prepared(batch["features"], batch["lengths"]))
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-3, atol=1e-3)
+    found, heard = (evaluated(saved, data, "train") for data in (stored, clips))
+    assert found.answers == heard.answers
+    assert found.loss == pytest.approx(heard.loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [0.01, 0.137, 5.0, float("inf")])
 def test_a_stream_ends_with_the_whole_clips_answer(
     hears: Saved, files: list[Path], chunk: float
 ) -> None:
@@ -107,6 +133,18 @@ def test_chunks_of_frames_are_heard_as_the_whole(sizes: tuple[int, ...]) -> None
     torch.testing.assert_close(logits, whole)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", range(9))
+def test_after_every_frame_a_stream_says_what_a_clip_that_long_says(frames: int) -> None:
+    torch.manual_seed(0)
+    model = Crnn(40, 5, hidden=8, bidirectional=False).eval()
+    features = torch.randn(2, frames, 40)
+    logits, state = model.hear(features[:, :0], model.begin(features))
+    for n in range(frames):
+        logits, state = model.hear(features[:, n : n + 1], state)
+    torch.testing.assert_close(logits, model(features, torch.tensor([frames, frames])))
+
+
 @pytest.mark.parametrize("n", [16000, 15999, 1700, 801])
 @pytest.mark.parametrize(
     "feature",
@@ -116,8 +154,11 @@ def test_chunks_of_frames_are_heard_as_the_whole(sizes: tuple[int, ...]) -> None
         LogMel.at(16000, edges="zeros", top=None, win_length=300),
         Mfcc.at(16000, "kaldi"),
         Spectrogram.at(16000, edges="same"),
+        LogMel.at(16000, edges="same", n_fft=800, win_length=200, hop_length=600, top=None),
+        LogMel.at(16000, top=None, win_length=400, hop_length=800),
+        LogMel.at(16000, "kaldi", win_length=100, hop_length=500, drop_last=True),
     ],
-    ids=["reflect", "snip", "zeros", "mfcc", "same"],
+    ids=["reflect", "snip", "zeros", "mfcc", "same", "gap before", "gaps", "gaps, drop_last"],
 )
 def test_frames_of_a_stream_are_those_of_the_clip(feature: LogMel, n: int) -> None:
     samples = torch.rand(1, n, generator=torch.Generator().manual_seed(n)) - 0.5

@@ -113,7 +113,8 @@ def test_what_a_saved_model_can_not_be_asked(
     assert problem["file"] == str(bad)
     assert problem["problem"]
     assert len(answer["best"]) == 3
-    line = failed(capsys, 2, "predict", run, good, "--top", "0")
-    assert "expected both above 0" in line
+    for flag, value in (("--top", "0"), ("--chunk", "0"), ("--chunk", "inf"), ("--chunk", "nan")):
+        line = failed(capsys, 2, "predict", run, good, flag, value)
+        assert line.startswith(f"shardwell: {flag} {float(value):g}"), line
     line = failed(capsys, 1, "predict", tmp_path / "none", good)
     assert "expected a saved model, got no such file" in line

@@ -24,6 +24,7 @@ from pipeline.cli import (
     publish,
     report,
     show,
+    text,
     train,
     verify,
 )
@@ -119,7 +120,7 @@ class _Line(logging.Formatter):
     """A record as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"shardwell: {_shown(record.getMessage())}"
+        return f"shardwell: {text.one_line(record.getMessage())}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -151,13 +152,6 @@ class _Version(argparse.Action):
 
 
 def _fail(message: str, code: int, more: str = "") -> int:
-    print(f"shardwell: {_shown(message)}\n{more}", end="", file=sys.stderr)
+    text.complain(message)
+    print(more, end="", file=sys.stderr)
     return code
-
-
-def _shown(message: str) -> str:
-    """The message in one line, signs that a terminal would act on as escapes.
-
-    Names of files and columns, and what servers answer, are a stranger's words.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -1,7 +1,7 @@
 """``shardwell predict``: what a saved model hears in audio files."""
 
 import argparse
-import sys
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +73,10 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.train.checkpoint import load
     from pipeline.train.predict import predict, task_of
 
-    if (args.top is not None and args.top < 1) or not args.chunk > 0:
-        raise UsageError(f"--top {args.top} --chunk {args.chunk}: expected both above 0")
+    if args.top is not None and args.top < 1:
+        raise UsageError(f"--top {args.top}: expected at least 1")
+    if not 0 < args.chunk < math.inf:
+        raise UsageError(f"--chunk {args.chunk}: expected a number of seconds above 0")
     saved, failed, rows = load(args.model), False, []
     fusion = _fusion(args)
     most = args.top or ANSWERS[task_of(saved).label]
@@ -84,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
         failed = failed or found.problem is not None
         rows.append({k: v for k, v in vars(found).items() if v})
         if found.problem:
-            print(f"shardwell: {found.file}: {found.problem}", file=sys.stderr)
+            text.complain(f"{found.file}: {found.problem}")
         elif not args.json:
-            print(f"{found.file}  {_answers(found.best)}", flush=True)
+            print(text.one_line(f"{found.file}  {_answers(found.best)}"), flush=True)
     if args.json:
         text.print_json(rows)
     return 1 if failed else 0
@@ -112,15 +114,16 @@ def _stream(saved: "Saved", args: argparse.Namespace, most: int, fusion: "Fusion
         try:
             row = _heard(saved, file, args.chunk, most, fusion)
         except ClipError as error:
-            print(f"shardwell: {file}: {error}", file=sys.stderr)
+            text.complain(f"{file}: {error}")
             continue
         rows.append(row)
         if not args.json:
-            print(
+            told = (
                 f"{file}  {_answers(row['best'])}  {row['chunks']} chunks: median "
                 f"{row['median_ms']:.1f} ms, worst {row['worst_ms']:.1f} ms, "
                 f"real-time factor {row['real_time_factor']:.3f}"
             )
+            print(text.one_line(told))
     if args.json:
         text.print_json(rows)
     return 0 if len(rows) == len(args.files) else 1

@@ -1,7 +1,8 @@
-"""What the commands share: how a command is declared, and how numbers are written."""
+"""What the commands share: how a command is declared, how numbers and errors are written."""
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def print_json(values: Mapping[str, Any] | list[Any]) -> None:
     """Print an answer for programs."""
     print(json.dumps(values, indent=1, ensure_ascii=False))
+
+
+def one_line(message: str) -> str:
+    """The message in one line, signs that a terminal would act on as escapes.
+
+    Names of files and columns, and what servers answer, are a stranger's words.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+
+
+def complain(message: str) -> None:
+    """Say on stderr, in one line, what is wrong."""
+    print(f"shardwell: {one_line(message)}", file=sys.stderr)
 
 
 def size(n_bytes: int | None) -> str:

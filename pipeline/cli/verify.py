@@ -1,7 +1,6 @@
 """``shardwell verify``: is a dataset still what was sealed?"""
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,7 +53,7 @@ def _verified(where: str | Path, as_json: bool) -> dict[str, Any]:
     rows = {split: sealed.rows(split) for split in sealed.splits}
     if not as_json:
         for problem in problems:
-            print(f"shardwell: {problem}", file=sys.stderr)
+            text.complain(problem)
         if not problems:
             print(f"all is well: {text.splits(rows)}, {text.size(total)}")
     return {"path": str(where), "rows": rows, "problems": problems}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.dataset import target_of
-from pipeline.figures import figure, write_figure
+from pipeline.figures import figure, plain, write_figure
 from pipeline.report.measures import LENGTH, MEASURES, Measure, length_of
 from pipeline.report.survey import NOISE, Survey
 
@@ -77,9 +77,9 @@ def _labels(path: Path, found: Survey, target: str) -> Path:
 
 
 def _brief(name: str) -> str:
-    """A name that fits, and that matplotlib takes for no formula."""
+    """A name that fits, in one line."""
     shown = name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
-    return shown.replace("$", r"\$").replace("\n", " ")
+    return plain(shown).replace("\n", " ")
 
 
 def _written(path: Path, drawn: "Figure") -> Path:

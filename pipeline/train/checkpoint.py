@@ -6,21 +6,27 @@ Reading runs no code.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from reprlib import repr as brief
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, UsageError
 from pipeline.files import written
+from pipeline.train.models import entry
 
-FORMAT = 1
+FORMAT = 2
 BEST, LAST = "best.safetensors", "last.safetensors"
 HEADER = "shardwell"  # the header's key; its value is JSON
 WEIGHTS, OPTIMIZER = "weights.", "optimizer."
+ADAM, SGD = {"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}  # what they gather
+ANEW = "train it again, with another --out"
 
 Tensors = Mapping[str, torch.Tensor]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -94,22 +100,49 @@ def load(where: Path, name: str = BEST) -> Saved:
             f"{path}: expected a saved model, got no such file; make one with: shardwell train DIR"
         ) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not a whole saved model: {error}; train it again") from None
+        raise ModelError(f"{path}: not a whole saved model: {error}; {ANEW}") from None
     try:
         if header["format"] != FORMAT:
-            raise ModelError(f"{path}: expected format {FORMAT}, got {header['format']!r}")
-        values = header["description"]
-        values |= {"names": tuple(values["names"]), "shape": tuple(values["shape"])}
-        if set(values) != {f.name for f in fields(Description)}:
-            raise ValueError(f"described by {', '.join(values)}")
-        description, progress = Description(**values), dict(header["progress"])
-    except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{path}: expected format {FORMAT}, got {brief(header['format'])}: another version "
+                f"of shardwell saved it; {ANEW}"
+            )
+        description, progress = typed(Description, header["description"]), dict(header["progress"])
+        entry(description.model)  # refuses what nobody knows
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ModelError(f"{path}: a safetensors file, but no model of ours: {error}") from None
     parts = (
         {key.removeprefix(kind): t for key, t in tensors.items() if key.startswith(kind)}
         for kind in (WEIGHTS, OPTIMIZER)
     )
     return Saved(description, next(parts), next(parts), progress)
+
+
+def typed(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """A dataclass of what JSON has kept of it.
+
+    Raises:
+        TypeError: a field is missing or unknown, or a value is of another type than its field.
+    """
+    hints = get_type_hints(kind)
+    if set(values) != set(hints):
+        raise TypeError(f"expected the fields {', '.join(hints)}, got {', '.join(values)}")
+    own = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    for name, hint in hints.items():
+        if not _is(own[name], hint):
+            wanted = getattr(hint, "__name__", hint)
+            raise TypeError(f"{name}={brief(values[name])}: expected {wanted}")
+    return kind(**own)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, the items of a tuple of theirs."""
+    if isinstance(hint, UnionType):
+        return any(_is(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is tuple:
+        item, _ = get_args(hint)
+        return isinstance(value, tuple) and all(_is(one, item) for one in value)
+    return isinstance(value, get_origin(hint) or hint)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
@@ -119,9 +152,20 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Give an optimizer what ``optimizer_tensors`` took from another of its kind."""
+    """Give an optimizer what ``optimizer_tensors`` took from another of its kind.
+
+    Raises:
+        ValueError: it was another kind, or of other parameters.
+    """
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
+    shapes = [own.shape for group in optimizer.param_groups for own in group["params"]]
+    names = SGD if isinstance(optimizer, torch.optim.SGD) else ADAM
+    for n, own in state.items():  # torch looks at none of this before the first step
+        if n not in range(len(shapes)) or own.keys() != names:
+            raise ValueError(f"an optimizer of {len(shapes)} parameters: got {n}.{', '.join(own)}")
+        if any(tensor.shape not in ((), shapes[n]) for tensor in own.values()):
+            raise ValueError(f"an optimizer's parameter {n}: expected the shape {list(shapes[n])}")
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

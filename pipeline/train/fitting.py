@@ -19,6 +19,8 @@ from pipeline.train.recogniser import Recogniser
 from pipeline.train.settings import Settings
 from pipeline.train.tasks import TASKS, Task
 
+# What torch and we say of parts that are not each other's.
+UNFIT = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, UsageError)
 ENOUGH = 4096  # examples whose features tell mean and variance
 
 
@@ -121,17 +123,32 @@ def rebuilt(saved: Saved) -> Recogniser:
     """The model of a checkpoint, to be used: in evaluation mode.
 
     Raises:
-        ModelError: the weights are not that model's.
+        ModelError: the description makes no model, or the weights are not that model's.
     """
+    own, weights = saved.description, saved.weights
     try:
-        recogniser = build(
-            saved.description, saved.weights.get("mean"), saved.weights.get("factor")
-        )
-        recogniser.load_state_dict(dict(saved.weights))
-    except (RuntimeError, UsageError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"a saved {saved.description.model}: {reason}; train it again") from None
+        _check_own(own)
+        recogniser = build(own, weights.get("mean"), weights.get("factor"))
+        recogniser.load_state_dict(dict(weights))
+    except UNFIT as error:
+        raise ModelError(f"a saved {own.model}: {in_words(error)}; train it again") from None
     return recogniser.eval()
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())
+
+
+def _check_own(description: Description) -> None:
+    """Raise ValueError where a description contradicts itself, which torch would tell too late."""
+    kept, wanted = description.shape, feature_of(description).shape(None)
+    if len(kept) != len(wanted) or any(
+        w not in (None, k) for w, k in zip(wanted, kept, strict=True)
+    ):
+        raise ValueError(f"features of shape {list(kept)}: expected {list(wanted)}")
+    if not description.names:
+        raise ValueError("names=[]: expected one for each output")
 
 
 def statistics(data: Dataset, description: Description) -> tuple[Any, Any]:

@@ -13,8 +13,9 @@ from pipeline.features.module import FeatureModule
 class Framing:
     """Hears chunks of samples and gives the frames that are complete.
 
-    It holds the samples that the next frame begins with. Edges are as the feature declares them:
-    the first frames wait for what is mirrored, the last ones come with the last chunk.
+    It holds the samples that the next frame begins with, and skips those between two frames. Edges
+    are as the feature declares them: the first frames wait for what is mirrored, the last ones come
+    with the last chunk.
 
     Raises:
         ModelError: a frame of the feature depends on more than its own samples.
@@ -41,7 +42,7 @@ class Framing:
         local: Any = replace(feature, analysis=replace(own, edges="snip", drop_last=False))
         self.analysis, self.front = own, FeatureModule(local)
         self.beyond = max(own.pad - own.first, 0)  # samples before and behind the clip
-        self.skipped = max(own.first - own.pad, 0)
+        self.to_skip = max(own.first - own.pad, 0)  # samples to come that no frame begins with
         self.held: torch.Tensor | None = None  # (1, n), from the next frame's first sample on
         self.tail = torch.zeros(1, 0)  # the clip's last samples, to be mirrored
         self.heard = self.given = 0
@@ -60,24 +61,29 @@ class Framing:
         whole = samples if self.held is None else torch.cat([self.held, samples], dim=1)
         self.tail = torch.cat([self.tail, samples], dim=1)[:, -self.beyond - 1 :]
         if not self.begun:
-            if whole.shape[1] <= max(self.beyond, self.skipped) and not last:
+            if whole.shape[1] <= self.beyond and not last:
                 self.held = whole
                 return self._none(samples)
             whole = torch.cat([self._beyond(whole[:, 1 : self.beyond + 1]), whole], dim=1)
-            whole, self.begun = whole[:, self.skipped :], True
+            self.begun = True
         if last:
             whole = torch.cat([whole, self._beyond(self.tail[:, : self.beyond])], dim=1)
-        ready = (whole.shape[1] - own.win_length) // own.hop_length + 1
-        if last:
-            ready = min(ready, own.frames(self.heard) - self.given)
-        ready = max(ready if last else ready - own.drop_last, 0)  # it may be the last one
-        self.held = whole[:, ready * own.hop_length :]
+        whole = self._skip(whole, self.to_skip)
+        complete = (whole.shape[1] - own.win_length) // own.hop_length + 1
+        # A clip that ends here would have so many; not each frame that is complete is among them.
+        ready = max(min(complete, own.frames(self.heard) - self.given), 0)
         self.given += ready
+        self.held = self._skip(whole, self.to_skip + ready * own.hop_length)
         if not ready:
             return self._none(samples)
         until = (ready - 1) * own.hop_length + own.win_length
         features: torch.Tensor = self.front(whole[:, :until])
         return features
+
+    def _skip(self, samples: torch.Tensor, n: int) -> torch.Tensor:
+        """What is left of samples without the first n; of what is to come, those that they lack."""
+        self.to_skip = max(n - samples.shape[1], 0)
+        return samples[:, n:]
 
     def _beyond(self, inside: torch.Tensor) -> torch.Tensor:
         """What lies beyond an edge of the clip; ``inside`` are the samples next to the edge one."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.figures import figure, write_figure
+from pipeline.figures import figure, plain, write_figure
 from pipeline.loader import Split
 from pipeline.train.checkpoint import Description
 from pipeline.train.evaluation import Evaluation
@@ -75,8 +75,9 @@ def _confusion(description: Description, test: Evaluation) -> "Figure":
     title = f"test accuracy {test.scores['accuracy']:.3f}"
     axes.set(xlabel="answer", ylabel="truth (examples)", title=title)
     if len(names) <= NAMED:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        told = [f"{name} ({n})" for name, n in zip(names, counts[: len(names)], strict=True)]
+        shown = [plain(name) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90)
+        told = [f"{name} ({n})" for name, n in zip(shown, counts[: len(names)], strict=True)]
         axes.set_yticks(range(len(names)), told)
     return drawn
 
@@ -95,7 +96,7 @@ def _examples(
         truth, answer = pair if is_text else [description.names[n] for n in pair]
         color = RIGHT if truth == answer else WRONG
         lines = f"truth: {truth:.{LINE}}\nanswer: {answer:.{LINE}}"
-        axes.set_title(lines, fontsize=9, color=color, loc="left")
+        axes.set_title(plain(lines), fontsize=9, color=color, loc="left")
     for axes in places:
         axes.set_axis_off()
     return drawn

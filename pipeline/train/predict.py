@@ -13,13 +13,21 @@ from pipeline.audio import Audio, load_audio
 from pipeline.errors import ClipError, ModelError, UsageError
 from pipeline.features import Waveform
 from pipeline.features.module import FeatureModule
+from pipeline.features.options import from_flat
 from pipeline.loader import Dataset
 from pipeline.records import Piece
 from pipeline.train import transcription
 from pipeline.train.checkpoint import Description, Saved
 from pipeline.train.device import device_of
 from pipeline.train.evaluation import Evaluation, evaluate
-from pipeline.train.fitting import check_classes, check_fits, feature_of, rebuilt
+from pipeline.train.fitting import (
+    UNFIT,
+    check_classes,
+    check_fits,
+    feature_of,
+    in_words,
+    rebuilt,
+)
 from pipeline.train.frames import Framing
 from pipeline.train.fusion import Fusion
 from pipeline.train.models import entry
@@ -62,8 +70,18 @@ def hearing(saved: Saved) -> Recogniser:
 
 
 def audio_of(description: Description) -> Audio:
-    """How clips become samples."""
-    return Audio(**(description.audio or {}))
+    """How clips become samples.
+
+    Raises:
+        ModelError: the description does not tell.
+    """
+    try:
+        audio: Audio = from_flat(Audio, description.audio or {})
+    except UNFIT as error:
+        raise ModelError(
+            f"a saved {description.model}: {in_words(error)}; train it again"
+        ) from None
+    return audio
 
 
 def read_clip(file: Path, audio: Audio) -> torch.Tensor:
@@ -176,7 +194,8 @@ def stream(
         raise ModelError("its clips are trimmed, filtered or levelled as a whole: no stream can be")
     framing = Framing(feature_of(saved.description))
     samples = read_clip(file, audio)
-    size, n = max(round(chunk * audio.sample_rate), 1), samples.shape[1]
+    n = samples.shape[1]
+    size = max(round(min(chunk * audio.sample_rate, n)), 1)
     state: Any = model.begin(samples.new_zeros(1, 0, int(saved.description.shape[1] or 0)))
     for begin in range(0, n, size):
         end = min(begin + size, n)

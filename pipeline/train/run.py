@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.errors import UsageError
+from pipeline.errors import ModelError, UsageError
 from pipeline.loader import Dataset, make_loader
 from pipeline.loader.delivery import Loader
 from pipeline.train import folder as runs
@@ -19,8 +19,9 @@ from pipeline.train.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save,
+    typed,
 )
-from pipeline.train.fitting import build, statistics
+from pipeline.train.fitting import UNFIT, build, in_words, statistics
 from pipeline.train.models import entry
 from pipeline.train.recogniser import Recogniser
 from pipeline.train.settings import Settings
@@ -69,7 +70,12 @@ def begin(
     folder: Path,
     accelerator: "Accelerator",
 ) -> Run:
-    """A run at its beginning, or where its last checkpoint says."""
+    """A run at its beginning, or where its last checkpoint says.
+
+    Raises:
+        UsageError: the folder holds another run, or processes can't share a batch.
+        ModelError: nobody can go on from the last checkpoint.
+    """
     rest = settings.batch_size % accelerator.num_processes
     if rest:
         raise UsageError(
@@ -90,16 +96,10 @@ def begin(
         transform=steps(description.settings["augment"], data.get(NOISE), recogniser),
         device=accelerator.device,
     )
-    progress = Progress()
     with accelerator.main_process_first():
         saved = runs.begin(folder, runs.recorded(data, settings))
-    if saved:
-        progress = Progress(**saved.progress)
-        recogniser.load_state_dict(dict(saved.weights))
-        loader.load_state_dict(progress.loader or loader.state_dict())
     model, prepared = accelerator.prepare(recogniser.model, optimizer)
-    if saved:
-        restore_optimizer(optimizer, saved.optimizer)
+    progress = _resumed(saved, folder, recogniser, optimizer, loader) if saved else Progress()
     run = Run(
         settings,
         description,
@@ -118,6 +118,28 @@ def begin(
         if not saved:
             keep(run, LAST)
     return run
+
+
+def _resumed(
+    saved: Saved,
+    folder: Path,
+    recogniser: Recogniser,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+) -> Progress:
+    """Where a run's last checkpoint was; model, optimizer and loader are put there."""
+    try:
+        progress = typed(Progress, saved.progress)
+        recogniser.load_state_dict(dict(saved.weights))
+        restore_optimizer(optimizer, saved.optimizer)
+        if progress.loader is not None:
+            loader.load_state_dict(progress.loader)
+    except UNFIT as error:
+        raise ModelError(
+            f"{folder / LAST}: can't go on from it: {in_words(error)}; "
+            "remove the run's folder, or choose another --out"
+        ) from None
+    return progress
 
 
 def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:

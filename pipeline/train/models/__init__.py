@@ -134,7 +134,7 @@ def make(name: str, bins: int, outputs: int, options: Mapping[str, Any]) -> nn.M
 
     Raises:
         UnknownNameError: no such model or option.
-        UsageError: an option's value of another type than its default.
+        UsageError: an option's value of another type than its default, or one that makes no model.
     """
     chosen = entry(name)
     for key, value in options.items():

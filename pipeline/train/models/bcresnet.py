@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.train.models.pooling import mean_over
+from pipeline.train.models.values import check_counts, check_share
 
 STAGES = ((2, 1, 1.0), (2, 2, 1.5), (4, 2, 2.0), (4, 1, 2.5))  # blocks, stride in bins, width
 BANDS = 5  # of bins that are normalised apart
@@ -65,10 +66,15 @@ class BcResNet(nn.Module):
         bins, outputs: F, 40 in the paper, and the number of classes.
         scale: width in eights of channels: 1 has 9 thousand parameters, 2 has 28, 8 about 320.
         dropout: share of channels that training silences in each block.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(self, bins: int, outputs: int, scale: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
+        check_counts(scale=scale)
+        check_share(dropout=dropout)
         base = 8 * scale
         bins = -(-bins // 2)
         self.begin = nn.Sequential(

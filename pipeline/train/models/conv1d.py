@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
+from pipeline.errors import UsageError
 from pipeline.train.models.pooling import mean_over
+from pipeline.train.models.values import check_counts, check_share
 
 
 def output_length(lengths: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:
@@ -20,6 +22,9 @@ class Conv1d(nn.Module):
         layers: of convolution, batch normalisation and ReLU.
         kernel: odd; the frames that a convolution sees.
         dropout: share of the last channels that training silences.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -32,6 +37,10 @@ class Conv1d(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        check_counts(channels=channels, layers=layers, kernel=kernel)
+        check_share(dropout=dropout)
+        if kernel % 2 == 0:
+            raise UsageError(f"option kernel={kernel}: expected an odd number")
         self.kernel, self.stride, self.padding = kernel, 2, kernel // 2
         widths = [bins, *[channels] * layers]
         self.convolutions = nn.ModuleList(

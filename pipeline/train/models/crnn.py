@@ -8,6 +8,9 @@ from torch.nn.functional import pad
 
 from pipeline.train.models.pooling import mean_over
 from pipeline.train.models.streaming import NOTHING, Gru, LookBack, Waiting, convolved
+from pipeline.train.models.values import check_counts, check_share
+
+STEP = 4  # frames that become one step of the GRU
 
 
 class State(NamedTuple):
@@ -34,6 +37,9 @@ class Crnn(nn.Module):
         hidden: of the GRU, in each direction.
         bidirectional: whether a second GRU hears the clip from its end; True can't hear a stream.
         dropout: share of activations that training silences before the GRU and the linear layer.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class Crnn(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        check_counts(hidden=hidden)
+        check_share(dropout=dropout)
         self.convolutions = nn.ModuleList([_halving(1, 32), _halving(32, 64)])
         self.gru = Gru(64 * (bins // 4), hidden, bidirectional)
         self.dropout = nn.Dropout(dropout)
@@ -53,9 +61,9 @@ class Crnn(nn.Module):
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(B, T, F), F at least 4, and (B,) lengths → (B, outputs) logits."""
-        whole = pad(features, (0, 0, 0, max(4 - features.shape[1], 0)))
+        whole = pad(features, (0, 0, 0, max(STEP - features.shape[1], 0)))
         steps, _ = convolved(self.convolutions, whole)
-        left = lengths.div(4, rounding_mode="floor").clamp(min=1)
+        left = lengths.div(STEP, rounding_mode="floor").clamp(min=1)
         heard = mean_over(self.gru(self.dropout(steps), left), left)  # of (B, T / 4, hidden)
         logits: torch.Tensor = self.head(self.dropout(heard))
         return logits
@@ -70,7 +78,12 @@ class Crnn(nn.Module):
         steps, waiting = convolved(self.convolutions, features, state.waiting)
         given, hidden = self.gru.hear(steps, state.hidden)
         total, count = state.total + given.sum(dim=1), state.steps + given.shape[1]
-        return self.head(total / max(count, 1)), State(waiting, hidden, total, count)
+        after = State(waiting, hidden, total, count)
+        if not count:  # silence fills the first step up, as it does for a clip that short
+            silence = features.new_zeros(len(features), STEP, features.shape[2])
+            filled, _ = convolved(self.convolutions, silence, waiting)
+            total = self.gru.hear(filled[:, :1], hidden)[0].sum(dim=1)
+        return self.head(total / max(count, 1)), after
 
 
 def _halving(before: int, after: int) -> LookBack:

@@ -9,6 +9,7 @@ from torch import nn
 from pipeline.errors import UsageError
 from pipeline.train.models.frames import Frames, subsampled
 from pipeline.train.models.streaming import NOTHING, Gru, LookBack, Waiting, convolved
+from pipeline.train.models.values import check_counts, check_share
 
 STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 
@@ -36,7 +37,7 @@ class CrnnCtc(nn.Module):
         dropout: share of activations that training silences before each layer of GRUs and the last.
 
     Raises:
-        UsageError: another stride.
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class CrnnCtc(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        check_counts(channels=channels, hidden=hidden, layers=layers)
+        check_share(dropout=dropout)
         if stride not in STRIDES:
-            raise UsageError(f"stride={stride}: expected 1, 2 or 4")
+            raise UsageError(f"option stride={stride}: expected 1, 2 or 4")
         self.stride, self.hidden = stride, hidden
         first, second = STRIDES[stride]
         self.convolutions = nn.ModuleList(

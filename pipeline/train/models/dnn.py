@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from pipeline.train.models.frames import Frames, subsampled
+from pipeline.train.models.values import check_counts, check_share
 
 
 class DnnCtc(nn.Module):
@@ -21,6 +22,9 @@ class DnnCtc(nn.Module):
         hidden: width of the layers.
         layers: how many they are.
         dropout: share of activations that training silences, [0, 1).
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -34,6 +38,9 @@ class DnnCtc(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        check_counts(least=0, context=context)
+        check_counts(stride=stride, hidden=hidden, layers=layers)
+        check_share(dropout=dropout)
         self.context, self.stride = context, stride
         widths = [bins * (2 * context + 1)] + [hidden] * layers
         stack: list[nn.Module] = []

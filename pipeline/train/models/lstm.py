@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from pipeline.train.models.pooling import last_of
+from pipeline.train.models.values import check_counts, check_share
 
 
 class Lstm(nn.Module):
@@ -14,12 +15,17 @@ class Lstm(nn.Module):
         hidden: width of every layer.
         layers: how many.
         dropout: share of activations that training silences between layers.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
         self, bins: int, outputs: int, hidden: int = 64, layers: int = 3, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        check_counts(hidden=hidden, layers=layers)
+        check_share(dropout=dropout)
         self.lstm = nn.LSTM(
             bins, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )

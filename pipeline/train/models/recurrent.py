@@ -6,6 +6,7 @@ from torch import nn
 from pipeline.errors import unknown_name
 from pipeline.train.models.cells import CELLS
 from pipeline.train.models.pooling import last_of
+from pipeline.train.models.values import check_counts
 
 
 class SequenceClassifier(nn.Module):
@@ -19,6 +20,7 @@ class SequenceClassifier(nn.Module):
 
     Raises:
         UnknownNameError: there is no such cell.
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class SequenceClassifier(nn.Module):
         hidden: int = 32,
     ) -> None:
         super().__init__()
+        check_counts(embedding=embedding, hidden=hidden)
         if cell not in CELLS:
             raise unknown_name("cell", cell, CELLS)
         self.embedding = nn.Embedding(vocabulary, embedding)

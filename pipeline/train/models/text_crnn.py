@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from pipeline.train.models.pooling import last_of, present, turned
+from pipeline.train.models.values import check_counts, check_share
 
 
 class TextCrnn(nn.Module):
@@ -18,6 +19,9 @@ class TextCrnn(nn.Module):
         branches: how many convolutions: 1, 3, 5 … tokens wide.
         hidden: of the GRUs.
         dropout: share of activations that training silences before the GRUs and the linear layer.
+
+    Raises:
+        UsageError: an option that makes no model.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class TextCrnn(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        check_counts(embedding=embedding, channels=channels, branches=branches, hidden=hidden)
+        check_share(dropout=dropout)
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embedding, channels, 1 + 2 * reach, padding=reach)
