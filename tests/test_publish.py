@@ -400,6 +400,14 @@ TAR_LIES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         first(type=tarfile.SYMTYPE, linkname="/etc/passwd"),
         "expected the file 00000000.json",
     ),
+    "sparse": (
+        first(pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)}),
+        "expected the file 00000000.json, got one that is not plain",
+    ),
+    "extended header": (
+        first(pax_headers={"comment": "x"}),
+        "expected the file 00000000.json, got one that is not plain",
+    ),
     "order": (
         lambda infos, held: infos.update({"00000000.json": infos.pop("00000000.json")}),
         "expected the file 00000000.json, got '00000000.cls'",
