@@ -59,7 +59,7 @@ def stream(
     Args:
         where: the directory or the URL (``s3://…``, any that fsspec knows), as ``prepare`` named
             it; ``hf://datasets/user/name[@revision][:config]`` for what ``publish`` sent: there a
-            shard's published file is fetched, verified, and rebuilt as the shard that it was. Shards
+            shard's file is fetched, verified, and rebuilt as the shard that it was. Shards
             that the cache holds need no network where the commit is named or the Hub is silent.
         split: its name.
         batch_size: examples in a batch.
