@@ -32,23 +32,31 @@ def written(path: Path, *, flushed: bool = True) -> Iterator[Path]:
     """A temporary path to write to; it becomes ``path`` when the block ends without an error.
 
     What was written is flushed to the disk before it gets its name, so that a finished name never
-    stands for half a file, not even after a power cut. Only who checks the file's hash before it is
-    trusted may leave the flushing to ``flush``. The folder is made if it is missing.
+    stands for half a file, not even after a power cut. The flushing may be left to ``flush`` only
+    where a file is not trusted by its name: by its hash, or by another file that is written after
+    it. The folder is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process's number: on a shared disk, two machines may have the same.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        yield temporary
-        if flushed:
-            flush(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        # Writing to an open file does not name it in its error; a person needs to know the disk.
-        error.filename = error.filename or str(path)
-        raise
+        with _named(path):
+            yield temporary
+            if flushed:
+                flush(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give errors of an open file its name, which they lack: a person needs to know the disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 class InPieces(io.FileIO):
@@ -69,7 +77,7 @@ class InPieces(io.FileIO):
 
 def flush(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
-    with path.open("rb+") as handle:
+    with _named(path), path.open("rb+") as handle:
         os.fsync(handle.fileno())
 
 
@@ -83,7 +91,8 @@ def lock_of(path: Path) -> "BaseFileLock":
     """The lock of what is to be made at ``path``, which nobody holds yet."""
     from filelock import FileLock
 
-    return FileLock(path.with_name(f".{path.name}.lock"))
+    # Not of one thread: what is inflated is kept, and then freed, by another.
+    return FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
 
 
 @contextlib.contextmanager

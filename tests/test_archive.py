@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -344,23 +345,39 @@ def test_what_another_process_made_meanwhile_does_not_prove_our_file(
     assert len(looks) == 1
 
 
-def test_a_disk_that_lost_bytes_on_the_way_is_told(
+def test_what_is_not_on_the_disk_yet_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed flush is reported once: whoever flushes again at the end would hear of nothing."""
-    monkeypatch.setattr("pipeline.archive.opening.FLUSH_EVERY", 1000)
-    failures = iter([OSError(errno.EIO, "Input/output error")])
-
-    def fsync(handle: int) -> None:
-        for failure in failures:
-            raise failure
-
-    monkeypatch.setattr("os.fsync", fsync)
-    file = tmp_path / "x.tar.gz"
+    """Shards may be built of it meanwhile; a disk that lost its bytes is told by name."""
+    file, cache, waiting = tmp_path / "x.tar.gz", tmp_path / "cache", []
     file.write_bytes(gzip.compress(tar_bytes()))
-    with pytest.raises(OSError, match="Input/output error"):
-        open_source("main", file, "ab" * 32, tmp_path / "cache", ignore)
-    assert not list((tmp_path / "cache" / "inflated").glob("[!.]*"))
+    flush = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+    monkeypatch.setattr("os.fsync", flush)
+    opened = open_source("main", file, "ab" * 32, cache, ignore, later=waiting.append)
+    assert opened.path.read_bytes() == tar_bytes()
+    assert not flush.called
+    with pytest.raises(OSError, match=f"Input/output error: '{opened.path}'"):
+        waiting.pop()()
+    assert not list(cache.rglob("*.index"))
+    monkeypatch.undo()
+    again: list[int] = []
+    open_source("main", file, "ab" * 32, cache, again.append)
+    assert sum(again) == file.stat().st_size
+    assert list(cache.rglob("*.index"))
+
+
+def test_who_wants_the_same_waits_until_it_is_kept(tmp_path: Path) -> None:
+    file, cache, waiting = tmp_path / "x.tar.gz", tmp_path / "cache", []
+    file.write_bytes(gzip.compress(tar_bytes()))
+    first = open_source("main", file, "ab" * 32, cache, ignore, later=waiting.append)
+    with ThreadPoolExecutor(2) as pool:
+        ticks: list[int] = []
+        second = pool.submit(open_source, "main", file, "ab" * 32, cache, ticks.append)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)
+        pool.submit(waiting.pop()).result()  # in any thread
+        assert dict(second.result(timeout=30).members) == dict(first.members)
+    assert not ticks  # nothing was inflated again
 
 
 @pytest.mark.parametrize("size", [b"-0000001000", b"+0000001000", b"00000_01000", b"00 00001000"])

@@ -1,9 +1,9 @@
 """``open_source``: one verified file made readable in place, inflated and indexed once."""
 
-import os
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import xxhash
@@ -13,10 +13,10 @@ from pipeline.archive.inflating import chunks, compression
 from pipeline.archive.members import Members
 from pipeline.archive.tar import Scan
 from pipeline.errors import ArchiveError
-from pipeline.files import alone, written
+from pipeline.files import InPieces, alone, flush, written
 
 Tick = Callable[[int], object]
-FLUSH_EVERY = 64 << 20
+Work = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Opened:
     loose: bool = False
 
 
+def at_once(work: Work) -> None:
+    """Do it now."""
+    work()
+
+
 def open_source(
     name: str,
     file: Path,
@@ -41,8 +46,13 @@ def open_source(
     cache: Path,
     tick: Tick,
     prove: Callable[[], object] = lambda: None,
+    later: Callable[[Work], object] = at_once,
 ) -> Opened:
     """Make one file readable in place.
+
+    What was inflated is kept for the next run once it is on the disk and its index is written. That
+    wait is handed to ``later``, so that shards can be built meanwhile. Until it is over the source
+    stays locked: another process that wants the same waits, too, and does not inflate it again.
 
     Args:
         name: what the manifest calls the source.
@@ -52,6 +62,7 @@ def open_source(
         tick: called with the number of the file's bytes done since the last call.
         prove: raises unless the file has that hash; waited for before anything made of the file
             is kept, so that hashing and inflating go on side by side.
+        later: takes the work that makes it kept, to be done in any thread; it raises OSError.
 
     Raises:
         ArchiveError: the file is damaged; nothing half-inflated stays under the final name.
@@ -60,10 +71,15 @@ def open_source(
     noted = cache / "inflated" / f"{sha256[:16]}.index"
     found = _known(name, plain, noted)
     if not found:
-        with alone(noted.with_suffix("")):
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(alone(noted.with_suffix("")))
             found = _known(name, plain, noted)  # the process that we waited for made it
             if not found:
-                return _newly(name, file, plain, noted, tick, prove)
+                members, digest = _newly(file, plain, tick, prove)
+                note = {"file": file.name, "xxh3_128": digest, **_stamp(plain)}
+                unflushed = None if plain == file else plain
+                later(partial(_keep, lock.pop_all(), unflushed, noted, members, note))
+                return Opened(name, plain, plain.stat().st_size, members)
     prove()
     return found
 
@@ -76,21 +92,31 @@ def _known(name: str, plain: Path, noted: Path) -> Opened | None:
     return None
 
 
-def _newly(
-    name: str, file: Path, plain: Path, noted: Path, tick: Tick, prove: Callable[[], object]
-) -> Opened:
-    """Inflate a source where it is compressed, and index it."""
+def _newly(file: Path, plain: Path, tick: Tick, prove: Callable[[], object]) -> tuple[Members, str]:
+    """Inflate a source where it is compressed, and index it: its members and its bytes' hash."""
     try:
-        if plain == file:
-            members, digest = _index(chunks(file, tick))
-            prove()
-        else:
-            members, digest = _inflate(file, plain, tick, prove)
+        if plain != file:
+            return _inflate(file, plain, tick, prove)
+        found = _index(chunks(file, tick))
+        prove()
     except ArchiveError as error:
         prove()  # a file that is not the right one is no damaged one
         raise ArchiveError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
-    index.save(noted, members, {"file": file.name, "xxh3_128": digest, **_stamp(plain)})
-    return Opened(name, plain, plain.stat().st_size, members)
+    return found
+
+
+def _keep(
+    lock: contextlib.ExitStack,
+    unflushed: Path | None,
+    noted: Path,
+    members: Members,
+    note: Mapping[str, str],
+) -> None:
+    """Wait until what was inflated is on the disk; then write its index, and let others in."""
+    with lock:
+        if unflushed:
+            flush(unflushed)
+        index.save(noted, members, note)
 
 
 def plain_path(file: Path, sha256: str, cache: Path) -> Path:
@@ -103,25 +129,21 @@ def plain_path(file: Path, sha256: str, cache: Path) -> Path:
 def _inflate(
     file: Path, plain: Path, tick: Tick, prove: Callable[[], object]
 ) -> tuple[Members, str]:
-    """Inflate to ``plain``, whole or not at all; index and hash the bytes as they go by."""
-    with written(plain) as temporary, temporary.open("wb", buffering=0) as out:
+    """Inflate to ``plain``; index and hash the bytes as they go by.
 
-        def kept() -> Iterator[bytes]:
-            unflushed, flushing = 0, []
-            with ThreadPoolExecutor(1) as flusher:  # the disk works meanwhile, not at the end
+    It has its name before it is on the disk: without its index nobody takes it for whole.
+    """
+    with written(plain, flushed=False) as temporary:
+        with InPieces(temporary, "wb") as out:
+
+            def kept() -> Iterator[bytes]:
                 for chunk in chunks(file, tick):
                     out.write(chunk)
                     yield chunk
-                    unflushed += len(chunk)
-                    if unflushed >= FLUSH_EVERY:
-                        flushing.append(flusher.submit(os.fsync, out.fileno()))
-                        unflushed = 0
-            for flushed in flushing:  # the system tells of bytes that it lost once, not twice
-                flushed.result()
 
-        found = _index(kept())
+            found = _index(kept())
         prove()
-        return found
+    return found
 
 
 def _index(plain: Iterator[bytes]) -> tuple[Members, str]:

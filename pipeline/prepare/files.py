@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.archive import Opened, open_source
+from pipeline.archive import Opened, at_once, open_source
 from pipeline.errors import RecipeError, ShardwellError, unknown_name
 from pipeline.fetch import Verified, byte_bar, check, fetch, generate, generated_path, own
 from pipeline.manifest import Source
@@ -107,8 +107,12 @@ def outside_files(resolved: Resolved, skip: Mapping[str, Verified]) -> dict[str,
     }
 
 
-def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Opened]:
-    """Role → source readable in place, inflated where needed."""
+def open_all(
+    resolved: Resolved,
+    files: Mapping[str, Verified],
+    later: Callable[[Callable[[], None]], object] = at_once,
+) -> dict[str, Opened]:
+    """Role → source readable in place, inflated where needed; ``later`` as in ``open_source``."""
     opened = {}
     for role, file in files.items():
         name = resolved.sources[role].name
@@ -123,7 +127,7 @@ def open_all(resolved: Resolved, files: Mapping[str, Verified]) -> dict[str, Ope
         ):
             proof = pool.submit(file.prove)
             opened[role] = open_source(
-                name, file.path, file.sha256, resolved.cache, bar.update, proof.result
+                name, file.path, file.sha256, resolved.cache, bar.update, proof.result, later
             )
     return opened
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -109,10 +109,11 @@ def _build(
         ENGINES[request.engine](workers, PRELOAD, request.address) as run,
         holding(*(file.path for file in files.values())),
         contextlib.ExitStack() as reading,
+        later() as keep,
     ):
         opened: dict[str, Opened] = {}
         for role, file in files.items():  # held one by one: the next may take minutes to inflate
-            opened |= open_all(resolved, {role: file})
+            opened |= open_all(resolved, {role: file}, keep)
             reading.enter_context(holding(opened[role].path))
         resolved = fitted(resolved, opened)
         folder = output.folder
@@ -136,7 +137,7 @@ def _build(
         probe = probe_of(job, output.url) if request.engine in WITH_ADDRESS else None
         if output.url is None:
             check_space(folder, plan)
-            results = _flushed(folder, run(partial(build, job), plan.tasks, probe))
+            results = _flushed(folder, run(partial(build, job), plan.tasks, probe), keep)
         else:
             work = ((task, read_rows(plan.path, task)) for task in plan.tasks)
             results = run(partial(ship, output.url, job), work, probe)
@@ -156,16 +157,24 @@ def _prove_own(files: Mapping[str, Verified], output: Output, shards: Iterable[s
         raise
 
 
-def _flushed(folder: Path, sidecars: Iterable[Any]) -> Iterator[Any]:
-    """Pass the results on; wait for the disk while workers go on, and for all of it at the end."""
-    with ThreadPoolExecutor(1) as flusher:
-        waiting = []
-        for sidecar in sidecars:
-            names = (f"{sidecar['shard']}.{ending}" for ending in ("arrow", "json"))
-            waiting += [flusher.submit(flush, folder / name) for name in names]
-            yield sidecar
-    for flushed in waiting:
-        flushed.result()
+@contextlib.contextmanager
+def later() -> Iterator[Callable[[Callable[[], None]], object]]:
+    """Takes work that waits for the disk; at the end all of it is done, or its error is raised."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: list[Future[None]] = []
+        yield lambda work: waiting.append(thread.submit(work))
+    for done in waiting:
+        done.result()
+
+
+def _flushed(
+    folder: Path, sidecars: Iterable[Any], keep: Callable[[Callable[[], None]], object]
+) -> Iterator[Any]:
+    """Pass the results on; their shards are flushed while workers go on."""
+    for sidecar in sidecars:
+        for ending in ("arrow", "json"):
+            keep(partial(flush, folder / f"{sidecar['shard']}.{ending}"))
+        yield sidecar
 
 
 def make_plan(resolved: Resolved, opened: Mapping[str, Opened], path: Path) -> Plan:
