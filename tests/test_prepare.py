@@ -227,7 +227,7 @@ def test_bad_clips_are_named_with_their_reasons(ask_broken: Ask) -> None:
         ({"out": "memory://x", "engine": "local"}, UsageError, "memory://x: is in this process"),
         ({"engine": "dask", "address": "foo"}, UsageError, "'foo': expected one like tcp://host"),
         ({"sources": {"v9": Path("x")}}, UnknownNameError, "unknown source of speech_commands"),
-        ({"sources": {}}, SourceError, "--offline forbids a download"),
+        ({"sources": {}, "cache": Path("/none")}, SourceError, "--offline forbids a download"),
         ({"sources": {"v2": Path("/none")}}, SourceError, "expected a file, got none there"),
     ],
 )

@@ -7,7 +7,15 @@ at once.
 """
 
 from pipeline.archive.members import Members
-from pipeline.archive.opening import Opened, at_once, open_source, plain_path
+from pipeline.archive.opening import Opened, at_once, inflated_before, open_source, plain_path
 from pipeline.archive.reading import Reader
 
-__all__ = ["Members", "Opened", "Reader", "at_once", "open_source", "plain_path"]
+__all__ = [
+    "Members",
+    "Opened",
+    "Reader",
+    "at_once",
+    "inflated_before",
+    "open_source",
+    "plain_path",
+]

@@ -67,8 +67,7 @@ def open_source(
     Raises:
         ArchiveError: the file is damaged; nothing half-inflated stays under the final name.
     """
-    plain = plain_path(file, sha256, cache)
-    noted = cache / "inflated" / f"{sha256[:16]}.index"
+    plain, noted = plain_path(file, sha256, cache), _index_path(sha256, cache)
     found = _known(name, plain, noted)
     if not found:
         with contextlib.ExitStack() as lock:
@@ -121,9 +120,24 @@ def _keep(
 
 def plain_path(file: Path, sha256: str, cache: Path) -> Path:
     """Where a file's plain bytes lie, or will lie once it is inflated."""
-    if not compression(file):
-        return file
+    return _inflated_path(sha256, cache) if compression(file) else file
+
+
+def inflated_before(sha256: str, cache: Path) -> Path | None:
+    """The plain file of a compressed one of that hash if it is there and sound.
+
+    It is all that is ever read: the compressed file itself may be gone.
+    """
+    plain, known = _inflated_path(sha256, cache), index.load(_index_path(sha256, cache))
+    return plain if known and _is_sound(plain, known[1]) else None
+
+
+def _inflated_path(sha256: str, cache: Path) -> Path:
     return cache / "inflated" / f"{sha256[:16]}.plain"
+
+
+def _index_path(sha256: str, cache: Path) -> Path:
+    return cache / "inflated" / f"{sha256[:16]}.index"
 
 
 def _inflate(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400  # seconds
 FLAGS = {
-    "downloads": "files from the network; preparing anew downloads them again",
+    "downloads": "files from the network; downloaded again where no inflated copy is left",
     "generated": "files that recipes made; preparing anew makes them again",
     "inflated": "inflated archives; they are made again from the downloads",
     "copies": "datasets and shards brought from stores and Hubs",

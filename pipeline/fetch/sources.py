@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.archive import inflated_before
 from pipeline.errors import SourceError
 from pipeline.fetch.bars import spinner
 from pipeline.fetch.partial import part_of, size_of
@@ -22,7 +23,8 @@ def fetch(
 ) -> Verified:
     """The file of a source from outside: the given one, the cached one, or a download.
 
-    A given file is still to be proven, which takes a second for every gigabyte.
+    A given file is still to be proven, which takes a second for every gigabyte. Where the file
+    itself is not in the cache its inflated copy will do.
 
     Raises:
         SourceError: nowhere to be had, or not the pinned bytes.
@@ -44,9 +46,18 @@ def fetch(
             raise SourceError(wrong or _forbidden(source, kept))
         remember(kept, download(source, kept, progress), cache)
 
+    plain = None if kept.is_file() else inflated_before(source.sha256 or "", cache)
+    if plain:
+        return Verified(plain, source.sha256 or "", partial(_check_inflated, source, plain, cache))
     if offline and not kept.is_file():
         raise SourceError(_forbidden(source, kept))
     return made_once(source, kept, cache, make, progress)
+
+
+def _check_inflated(source: Source, plain: Path, cache: Path) -> None:
+    """Raise SourceError unless an inflated copy is still what it was."""
+    if inflated_before(source.sha256 or "", cache) != plain:
+        raise SourceError(f"{plain}: it was changed meanwhile; run again")
 
 
 def _forbidden(source: Source, kept: Path) -> str:
@@ -58,8 +69,8 @@ def _forbidden(source: Source, kept: Path) -> str:
 
 def at_hand(source: Source, cache: Path, given: Path | None, progress: bool) -> Verified | None:
     """The verified file of a source if it is given or in the cache; nothing is downloaded."""
-    kept = _kept(source, cache)
-    if given is None and not kept.is_file():
+    there = _kept(source, cache).is_file() or inflated_before(source.sha256 or "", cache)
+    if given is None and not there:
         return None
     found = fetch(source, cache, given, offline=True, progress=progress)
     found.prove()
