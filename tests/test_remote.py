@@ -227,7 +227,8 @@ def test_the_command_prints_the_url_last_and_trains_from_it(
     assert main([*ask, "--engine", "serial"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{bucket}/digit_sum/len-5-tokens-")
     url = str(prepare_dataset(ask_commands(out=bucket)).folder)
-    assert main(["train", url, "--epochs", "1", "--cache", str(tmp_path)]) == 0
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    assert main(["train", url, "--epochs", "1", *places]) == 0
     assert "test accuracy" in capsys.readouterr().out
 
 
