@@ -211,6 +211,12 @@ def ask_phrases(phrases_archive: Path, cache: Path, tmp_path: Path) -> Ask:
 
 
 @pytest.fixture
+def phrases_dataset(ask_phrases: Ask) -> Path:
+    """The miniature LJSpeech, sealed; the test's own."""
+    return prepare_dataset(ask_phrases()).folder
+
+
+@pytest.fixture
 def ask_digits(cache: Path, tmp_path: Path) -> Ask:
     """``ask(**changes)`` → a request for digit_sum, serial, into tmp_path."""
     return _asker(recipe="digit_sum", out=tmp_path / "data", cache=cache)
