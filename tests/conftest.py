@@ -21,6 +21,8 @@ from tests.cluster import Cluster, make_bucket, started_cluster, started_store
 from tests.hub import running_hub
 from tests.hub_client import Client
 from tests.servers import Server, serving
+from tests.stores import counted_store
+from tests.streams import write_numbered
 
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests in the background
@@ -234,6 +236,19 @@ def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Pat
     """digit_sum len-5, sealed; read only."""
     out = tmp_path_factory.mktemp("digits")
     return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
+
+
+@pytest.fixture(scope="session")
+def numbered_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 examples in 13 shards; row n holds n; read only."""
+    return write_numbered(tmp_path_factory.mktemp("numbered") / "data")
+
+
+@pytest.fixture
+def counted(numbered_dataset: Path) -> Iterator[str]:
+    """The URL of a copy of it, in a store that notes what is fetched."""
+    with counted_store(numbered_dataset) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
