@@ -17,6 +17,7 @@ import pytest
 
 from pipeline import importing
 from pipeline.prepare import Request, prepare_dataset
+from tests.clips import CLASSES, write_folder
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
 from tests.hub import running_hub
 from tests.hub_client import Client
@@ -236,6 +237,12 @@ def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Pat
     """digit_sum len-5, sealed; read only."""
     out = tmp_path_factory.mktemp("digits")
     return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """20 recordings of a person's own, in three class folders."""
+    return write_folder(tmp_path / "words", CLASSES)
 
 
 @pytest.fixture(scope="session")
