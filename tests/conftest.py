@@ -19,8 +19,9 @@ from pipeline import importing
 from pipeline.prepare import Request, prepare_dataset
 from tests.clips import CLASSES, write_folder
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
-from tests.hub import running_hub
+from tests.hub import Hub, Repo, running_hub
 from tests.hub_client import Client
+from tests.hub_words import REPO
 from tests.servers import Server, serving
 from tests.stores import counted_store
 from tests.streams import write_numbered
@@ -119,6 +120,22 @@ def client(tmp_path: Path) -> Iterator[Client]:
     """A user of an empty Hub on loopback."""
     with running_hub() as hub:
         yield Client(hub, tmp_path)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub with an empty dataset, which the library in this process takes for the only one."""
+    from huggingface_hub import HfApi
+
+    with running_hub() as running:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(
+            "pipeline.hub_files.client",
+            lambda endpoint: HfApi(endpoint=running.endpoint, token=False),
+        )
+        running.repos[REPO] = Repo("dataset", False)
+        running.repos[REPO].commit({}, "main")
+        yield running
 
 
 @pytest.fixture
