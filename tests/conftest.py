@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from pipeline import importing
+from pipeline.loader import Dataset, open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from tests.clips import CLASSES, write_folder
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
@@ -228,6 +229,13 @@ def ask_phrases(phrases_archive: Path, cache: Path, tmp_path: Path) -> Ask:
         out=tmp_path / "data",
         cache=cache,
     )
+
+
+@pytest.fixture
+def waves_and_noise(ask_commands: Ask) -> Dataset:
+    """The miniature Speech Commands as waveforms, the noise in pieces, all of 0.6 s."""
+    request = ask_commands(features="waveform", audio="duration=0.6")
+    return open_dataset(prepare_dataset(request).folder, key=True)
 
 
 @pytest.fixture
