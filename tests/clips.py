@@ -1,4 +1,4 @@
-"""Made recordings of a person's own: mixed formats, rates, widths and lengths, some broken."""
+"""Made recordings of a person's own: mixed formats and lengths, some broken; preparing them."""
 
 import io
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from pipeline.loader.opening import open_dataset
+from pipeline.prepare import Request, prepare_dataset
 
 # ending, subtype, rate in Hz, channels
 FORMATS = (
@@ -18,6 +21,7 @@ FORMATS = (
     ("aiff", "PCM_16", 11_025, 2),
     ("wav", "PCM_U8", 8_000, 1),
 )
+CLASSES = ("ja", "nein", '<b>"né" & co')
 BROKEN = {"empty.wav": b"", "text.wav": b"this is no sound at all\n", "web.mp3": b"<!doctype html>"}
 
 
@@ -43,3 +47,20 @@ def write_folder(root: Path, classes: tuple[str, ...], count: int = 20) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return root
+
+
+def ask(folder: Path, tmp_path: Path, **changes: object) -> Request:
+    """A request for a folder of them, serial, all of it in ``tmp_path``."""
+    fixed = {
+        "recipe": "folder",
+        "data": folder,
+        "out": tmp_path / "out",
+        "cache": tmp_path / "cache",
+    }
+    return Request(**(fixed | {"engine": "serial", "offline": True} | changes))  # type: ignore[arg-type]
+
+
+def shares(request: Request) -> dict[str, str]:
+    """Key → split."""
+    data = open_dataset(prepare_dataset(request).folder)
+    return {key: split for split in data for key in data[split].column("key")}

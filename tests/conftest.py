@@ -16,11 +16,16 @@ import hypothesis
 import pytest
 
 from pipeline import importing
+from pipeline.loader import Dataset, open_dataset
 from pipeline.prepare import Request, prepare_dataset
+from tests.clips import CLASSES, write_folder
 from tests.cluster import Cluster, make_bucket, started_cluster, started_store
-from tests.hub import running_hub
+from tests.hub import Hub, Repo, running_hub
 from tests.hub_client import Client
+from tests.hub_words import REPO
 from tests.servers import Server, serving
+from tests.stores import counted_store
+from tests.streams import write_numbered
 
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell began the tests in the background
@@ -119,6 +124,22 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 
 @pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub with an empty dataset, which the library in this process takes for the only one."""
+    from huggingface_hub import HfApi
+
+    with running_hub() as running:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(
+            "pipeline.hub_files.client",
+            lambda endpoint: HfApi(endpoint=running.endpoint, token=False),
+        )
+        running.repos[REPO] = Repo("dataset", False)
+        running.repos[REPO].commit({}, "main")
+        yield running
+
+
+@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server on loopback, and a client that takes small pieces and does not wait long."""
     monkeypatch.setattr("pipeline.fetch.download.WAITS", (0.01, 0.01, 0.01))
@@ -211,6 +232,19 @@ def ask_phrases(phrases_archive: Path, cache: Path, tmp_path: Path) -> Ask:
 
 
 @pytest.fixture
+def waves_and_noise(ask_commands: Ask) -> Dataset:
+    """The miniature Speech Commands as waveforms, the noise in pieces, all of 0.6 s."""
+    request = ask_commands(features="waveform", audio="duration=0.6")
+    return open_dataset(prepare_dataset(request).folder, key=True)
+
+
+@pytest.fixture
+def phrases_dataset(ask_phrases: Ask) -> Path:
+    """The miniature LJSpeech, sealed; the test's own."""
+    return prepare_dataset(ask_phrases()).folder
+
+
+@pytest.fixture
 def ask_digits(cache: Path, tmp_path: Path) -> Ask:
     """``ask(**changes)`` → a request for digit_sum, serial, into tmp_path."""
     return _asker(recipe="digit_sum", out=tmp_path / "data", cache=cache)
@@ -228,6 +262,25 @@ def digits_dataset(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Pat
     """digit_sum len-5, sealed; read only."""
     out = tmp_path_factory.mktemp("digits")
     return prepare_dataset(Request("digit_sum", out=out, cache=cache, engine="serial")).folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """20 recordings of a person's own, in three class folders."""
+    return write_folder(tmp_path / "words", CLASSES)
+
+
+@pytest.fixture(scope="session")
+def numbered_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 examples in 13 shards; row n holds n; read only."""
+    return write_numbered(tmp_path_factory.mktemp("numbered") / "data")
+
+
+@pytest.fixture
+def counted(numbered_dataset: Path) -> Iterator[str]:
+    """The URL of a copy of it, in a store that notes what is fetched."""
+    with counted_store(numbered_dataset) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

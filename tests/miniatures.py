@@ -1,11 +1,17 @@
-"""Archives in the layouts of real corpora, a few noisy clips each."""
+"""Archives in the layouts of real corpora, a few noisy clips each, opened as recipes get them."""
 
+import hashlib
 import io
 import tarfile
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from pipeline.archive import Opened, open_source
+from pipeline.recipe import Corpus
+from pipeline.records import Example
 
 TEN = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 NOISES = {"pink_noise": 40_000, "running_tap": 40_001, "white_noise": 24_001}  # samples
@@ -63,3 +69,38 @@ def spoken_digits(path: Path, folder: str = "") -> Path:
     clips = [f"{d}_{s}_{n}" for d in (0, 7) for s in ("ann", "bob") for n in range(12)]
     members = {f"{folder}recordings/{c}.wav": wav(1600, i, 8000) for i, c in enumerate(clips)}
     return tar_of(path, members | {f"{folder}README.md": b"x", f"{folder}recordings/x.txt": b"x"})
+
+
+def idx_files(folder: Path, images: int = 12, labels: int = 12) -> dict[str, Path]:
+    """Miniature MNIST files, inflated."""
+    files = {}
+    for part in ("train", "test"):
+        pixels = np.arange(images * 784, dtype=np.uint32).astype(np.uint8).tobytes()
+        header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (images, 28, 28))
+        digits = bytes(i % 10 for i in range(labels))
+        for kind, data in (
+            ("images", header + pixels),
+            ("labels", bytes([0, 0, 8, 1]) + labels.to_bytes(4, "big") + digits),
+        ):
+            files[f"{part}-{kind}"] = folder / f"{part}-{kind}"
+            files[f"{part}-{kind}"].write_bytes(data)
+    return files
+
+
+def corpus_of(**files: Path) -> Corpus:
+    """What a recipe is given: role → archive or file."""
+    return Corpus({role: opened(role, p) for role, p in files.items()})
+
+
+def opened(role: str, file: Path) -> Opened:
+    """A source, opened beside its file."""
+    data = file.read_bytes()
+    return open_source(role, file, hashlib.sha256(data).hexdigest(), file.parent, lambda done: None)
+
+
+def splits_of(found: Iterator[Example]) -> dict[str, list[str]]:
+    """Split → keys."""
+    splits: dict[str, list[str]] = {}
+    for example in found:
+        splits.setdefault(example.split, []).append(example.key)
+    return splits

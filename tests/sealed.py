@@ -1,10 +1,10 @@
-"""Sealed datasets of any features and labels, made without preparing anything."""
+"""Sealed datasets of any features and labels, made without preparing anything; what they hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ from pipeline.features import Feature, LogMel, Mfcc, Waveform, to_dict
 from pipeline.files import sha256_of, write_json
 from pipeline.moments import of_values
 from pipeline.records import ShardInfo
-from pipeline.shard import Columns, write_shard
+from pipeline.shard import Columns, read_shard, write_shard
+
+if TYPE_CHECKING:
+    from pipeline.loader import Split
 
 Floats = npt.NDArray[np.float32]
 
@@ -84,3 +87,13 @@ def write_sealed(folder: Path, rows: Sequence[Floats], shards: int, fixed: bool)
         statistics=False,
     )
     return write_made(folder, made)
+
+
+def stored(split: "Split") -> list[tuple[str, npt.NDArray[Any]]]:
+    """(key, features) straight from the shards."""
+    sealed = split.sealed
+    shards = [
+        read_shard(sealed.folder / f"{info.shard}.arrow", sealed.columns)
+        for info in sealed.splits[split.name]
+    ]
+    return [(s.keys[i].as_py(), s.features(i)) for s in shards for i in range(len(s))]

@@ -11,7 +11,7 @@ from pipeline.errors import ClipError, FeatureError
 from pipeline.features import LogMel, Mfcc, Pixels, Spectrogram, Waveform
 from pipeline.features.module import FeatureModule
 from tests.golden.cases import Case, formula
-from tests.test_features import speech
+from tests.other_tools import speech
 from tests.test_golden import ALL, GOLDEN
 
 SPECS: list[Any] = [

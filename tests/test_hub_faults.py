@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import NAME
+from pipeline.errors import RemoteError
+from pipeline.hub import hub_errors
 from pipeline.prepare import prepare_dataset
 from tests.hub import READER, TOKEN, USERS, Repo
 from tests.hub_client import Ask, Client, ok, only_line, published_files, slow
@@ -247,3 +249,11 @@ def test_a_full_disk_leaves_nothing(client: Client, ask_commands: Ask) -> None:
     refused(*pull)
     assert not [*out.rglob(NAME), *out.rglob("*.part")]
     ok(client.shardwell(*pull))
+
+
+def test_no_error_shows_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(RemoteError) as caught, hub_errors("http://hub"):
+        raise ValueError(f"Illegal header value\nb'Bearer {TOKEN}'")
+    assert str(caught.value) == "http://hub: Illegal header value b'Bearer (token)'"
+    assert caught.value.__suppress_context__

@@ -13,10 +13,8 @@ from pipeline.dataset import open_sealed
 from pipeline.manifest import load_manifest
 from tests.clips import recordings, write_folder
 from tests.hub import Hub, Repo
+from tests.hub_words import files, images, parquet, words
 from tests.pages import ROOT, blocks, command_lines
-from tests.test_hub_recipe import files, hub, images, parquet, words
-
-__all__ = ["hub"]  # a fixture
 
 
 def commands(page: str) -> list[list[str]]:

@@ -14,8 +14,17 @@ from pipeline.prepare import Request, prepare_dataset
 from pipeline.records import Example
 from pipeline.train import settings_for, train
 from tests.conftest import ROOT, recipe_module, write_manifest
-from tests.miniatures import NOISES, TEN, companion, main_archive, spoken_digits, tar_of
-from tests.test_recipe import corpus_of, idx_files, splits_of
+from tests.miniatures import (
+    NOISES,
+    TEN,
+    companion,
+    corpus_of,
+    idx_files,
+    main_archive,
+    splits_of,
+    spoken_digits,
+    tar_of,
+)
 
 WINDOWS = {"pink_noise": 3, "running_tap": 4, "white_noise": 2}
 COUNTS = {

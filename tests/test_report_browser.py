@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.features import Waveform
 from pipeline.report import report
+from tests.reported import HOSTILE, RATE, hostile
 from tests.sealed import Made, write_made
-from tests.test_report import HOSTILE, RATE, hostile
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ import torch
 from pipeline.importing import torchaudio
 from tests.conftest import real_data
 from tests.golden.cases import CASES, Case, formula, real
-from tests.test_features import kaldi_reference, librosa_reference, torchaudio_reference
+from tests.other_tools import kaldi_reference, librosa_reference, torchaudio_reference
 
 FRAMES = 4
 HERE = Path(__file__).parent
