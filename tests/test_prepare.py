@@ -15,7 +15,7 @@ from pipeline.errors import (
 from pipeline.prepare import Request, estimate, prepare_dataset
 from pipeline.shard import read_shard
 from tests.conftest import write_manifest
-from tests.test_recipe import tar_of
+from tests.miniatures import tar_of
 
 Ask = Callable[..., Request]
 
