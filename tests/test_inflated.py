@@ -1,5 +1,7 @@
 """What was inflated once is all that is read: the archive itself may go."""
 
+import gzip
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +60,31 @@ def test_a_damaged_copy_stands_for_nothing(ask: Ask, damage: Callable[[bytes], b
         prepare_dataset(request)
 
 
+@pytest.mark.parametrize("pin", ["bytes", "sha256"])
+def test_a_copy_stands_only_for_the_very_file_that_is_pinned(
+    ask: Ask, tmp_path: Path, pin: str
+) -> None:
+    """Its name holds but the first digits of the hash."""
+    text = Path(str(ask().manifest)).read_text()
+    wrong = {
+        "bytes": re.sub(r"bytes = \d+", "bytes = 1", text),
+        "sha256": re.sub(r'(sha256 = "[0-9a-f]{16})[0-9a-f]{48}', rf"\g<1>{'0' * 48}", text),
+    }[pin]
+    assert wrong != text
+    (tmp_path / "wrong.toml").write_text(wrong)
+    with pytest.raises(SourceError, match="--offline forbids a download"):
+        prepare_dataset(ask(manifest=tmp_path / "wrong.toml", features="waveform"))
+
+
+def test_a_dry_run_inflates_nothing(ask: Ask, ask_commands: Ask, commands_archive: Path) -> None:
+    """What a killed run left without its index is nothing that could be looked into."""
+    cache = Path(ask().cache)
+    (index,) = cache.rglob("*.index")
+    index.unlink()
+    assert not estimate(ask_commands(cache=cache, features="waveform")).exact
+    assert not index.exists()
+
+
 def test_a_copy_of_another_archive_stands_for_nothing(
     ask: Ask, commands_archive: Path, tmp_path: Path
 ) -> None:
@@ -73,3 +100,32 @@ def test_a_copy_of_another_archive_stands_for_nothing(
     )
     with pytest.raises(SourceError, match="--offline forbids a download"):
         prepare_dataset(ask(manifest=manifest, features="waveform"))
+
+
+RECIPE = """
+import numpy as np
+from pipeline.recipe import Recipe
+from pipeline.records import Example
+def examples(corpus):
+    for role in ("left", "right"):
+        yield Example(role, "train", (corpus.slice(role, 0, 100),), {"n": 1})
+def load(pieces, audio):
+    return np.frombuffer(pieces[0].data, np.uint8).astype(np.int64)
+RECIPE = Recipe("twice", 1, {"n": "int"}, ("tokens",), examples, load)
+"""
+
+
+@pytest.mark.parametrize("names", [("one", "one"), ("one", "two")])
+def test_one_file_in_two_roles_is_inflated_once(tmp_path: Path, names: tuple[str, str]) -> None:
+    file, code = tmp_path / "data.gz", tmp_path / "twice.py"
+    file.write_bytes(gzip.compress(bytes(range(10)) * 10))
+    code.write_text(RECIPE)
+    left, right = names
+    roles = {"left": left, "right": right}
+    sources = dict.fromkeys(names, file)
+    write_manifest(tmp_path / "twice.toml", "twice", sources, {"train": 2}, roles=roles)
+    request = Request(
+        str(code), engine="serial", out=tmp_path / "out", cache=tmp_path / "cache", sources=sources
+    )
+    assert prepare_dataset(request).rows == {"train": 2}
+    assert len(list((tmp_path / "cache").rglob("*.plain"))) == 1

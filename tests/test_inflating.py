@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from pipeline.archive import Opened, open_source
+from pipeline.archive import Opened, open_source, plain_path
 from pipeline.errors import ArchiveError, SourceError
 from tests.tars import ignore, tar_bytes
 
@@ -169,3 +169,16 @@ def test_who_wants_the_same_waits_until_it_is_kept(tmp_path: Path) -> None:
         pool.submit(waiting.pop()).result()  # in any thread
         assert dict(second.result(timeout=30).members) == dict(first.members)
     assert not ticks  # nothing was inflated again
+
+
+def test_what_has_no_index_makes_room_first(tmp_path: Path) -> None:
+    """A disk that holds the plain file once must do."""
+    file, cache = tmp_path / "x.tar.gz", tmp_path / "cache"
+    file.write_bytes(gzip.compress(tar_bytes()))
+    plain = plain_path(file, "ab" * 32, cache)
+    plain.parent.mkdir(parents=True)
+    plain.write_bytes(b"left by a killed run")
+    there: list[bool] = []
+    opened = open_source("main", file, "ab" * 32, cache, lambda done: there.append(plain.exists()))
+    assert opened.path.read_bytes() == tar_bytes()
+    assert there[0] is False

@@ -156,3 +156,23 @@ def test_a_pax_size_is_a_short_number(record: bytes) -> None:
     header = info.tobuf(tarfile.USTAR_FORMAT)
     with pytest.raises(ArchiveError, match="pax header at byte 0"):
         Scan().feed(header + text.ljust(8192, b"\0"))
+
+
+@pytest.mark.parametrize("kind", [b"2", b"3", b"4", b"5", b"6"])
+@pytest.mark.parametrize("size", [b"00000010000", b"00077777777"])
+def test_what_has_no_data_has_none_whatever_its_size(kind: bytes, size: bytes) -> None:
+    """POSIX stores none behind folders and devices; to skip some would lose members."""
+    block = bytearray(tarfile.TarInfo("folder").tobuf(tarfile.USTAR_FORMAT))
+    block[156:157], block[124:136] = kind, size + b"\0"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    assert scanned(bytes(block) + tar_bytes()).keys() == scanned(tar_bytes()).keys()
+
+
+def test_a_tar_that_ends_within_what_is_no_member_is_cut_short() -> None:
+    block = bytearray(tarfile.TarInfo("volume").tobuf(tarfile.USTAR_FORMAT))
+    block[156:157], block[124:136] = b"V", b"00000010000\0"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    with pytest.raises(ArchiveError, match="cut short"):
+        scanned(bytes(block) + bytes(100))

@@ -68,14 +68,15 @@ def open_source(
         ArchiveError: the file is damaged; nothing half-inflated stays under the final name.
     """
     plain, noted = plain_path(file, sha256, cache), _index_path(sha256, cache)
-    found = _known(name, plain, noted)
+    found = _known(name, plain, noted, sha256)
     if not found:
         with contextlib.ExitStack() as lock:
             lock.enter_context(alone(noted.with_suffix("")))
-            found = _known(name, plain, noted)  # the process that we waited for made it
+            found = _known(name, plain, noted, sha256)  # the process that we waited for made it
             if not found:
                 members, digest = _newly(file, plain, tick, prove)
                 note = {"file": file.name, "xxh3_128": digest, **_stamp(plain)}
+                note |= {"sha256": sha256, "packed": str(file.stat().st_size)}
                 unflushed = None if plain == file else plain
                 later(partial(_keep, lock.pop_all(), unflushed, noted, members, note))
                 return Opened(name, plain, plain.stat().st_size, members)
@@ -83,10 +84,10 @@ def open_source(
     return found
 
 
-def _known(name: str, plain: Path, noted: Path) -> Opened | None:
+def _known(name: str, plain: Path, noted: Path, sha256: str) -> Opened | None:
     """The source as an earlier run left it, if its plain file is sound."""
     known = index.load(noted)
-    if known and _is_sound(plain, known[1]):
+    if known and known[1].get("sha256") == sha256 and _is_sound(plain, known[1]):
         return Opened(name, plain, plain.stat().st_size, known[0])
     return None
 
@@ -123,13 +124,16 @@ def plain_path(file: Path, sha256: str, cache: Path) -> Path:
     return _inflated_path(sha256, cache) if compression(file) else file
 
 
-def inflated_before(sha256: str, cache: Path) -> Path | None:
-    """The plain file of a compressed one of that hash if it is there and sound.
+def inflated_before(sha256: str, cache: Path, packed: int | None = None) -> Path | None:
+    """The plain file of a compressed one of that hash (hex) if it is there and sound.
 
-    It is all that is ever read: the compressed file itself may be gone.
+    It is all that is ever read: the compressed file itself may be gone. ``packed`` is the size in
+    bytes that it must have had.
     """
     plain, known = _inflated_path(sha256, cache), index.load(_index_path(sha256, cache))
-    return plain if known and _is_sound(plain, known[1]) else None
+    if not known or known[1].get("sha256") != sha256 or not _is_sound(plain, known[1]):
+        return None
+    return plain if packed is None or known[1].get("packed") == str(packed) else None
 
 
 def _inflated_path(sha256: str, cache: Path) -> Path:
@@ -145,8 +149,10 @@ def _inflate(
 ) -> tuple[Members, str]:
     """Inflate to ``plain``; index and hash the bytes as they go by.
 
-    It has its name before it is on the disk: without its index nobody takes it for whole.
+    It has its name before it is on the disk: without its index nobody takes it for whole. One that
+    has none, or is damaged, makes room first.
     """
+    plain.unlink(missing_ok=True)
     with written(plain, flushed=False) as temporary:
         with InPieces(temporary, "wb") as out:
 

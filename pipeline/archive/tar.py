@@ -13,6 +13,7 @@ from pipeline.errors import ArchiveError
 
 BLOCK = 512
 REGULAR, HARD_LINK = (b"0", b"\0", b"7"), b"1"
+WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # whatever their size says: links, folders …
 GNU_NAME, GNU_LINK, PAX, SPARSE = b"L", b"K", b"x", b"S"
 LONGEST_NAME = 1 << 20  # of an extended header, in bytes
 OCTAL, DECIMAL = re.compile(b"[0-7]*"), re.compile("[0-9]{1,19}")
@@ -32,6 +33,7 @@ class Scan:
     links: list[tuple[str, str]] = field(default_factory=list)
     seen: int = 0
     _next: int = 0  # where the next header begins
+    _end: int = 0  # of the last data; the zeros that fill their block may be missing
     _held: bytes = b""  # the begin of a header, or of an extended one, that a chunk cut
     _ended: bool = False
     _name: str | None = None  # from an extended header, for the next member
@@ -82,6 +84,7 @@ class Scan:
             self.sizes.append(size)
         if kind == HARD_LINK:
             self.links.append((name, _plain_name(self._link or _text(block[157:257]))))
+        if kind in WITHOUT_DATA or (kind == b"\0" and name.endswith("/")):
             size = 0
         self._name = self._link = self._size = None
         self._skip(size)
@@ -112,6 +115,7 @@ class Scan:
         return False
 
     def _skip(self, size: int) -> None:
+        self._end = self._next + BLOCK + size
         self._next += BLOCK + -(-size // BLOCK) * BLOCK
 
     def finish(self) -> None:
@@ -123,8 +127,7 @@ class Scan:
         if not self.is_tar or not self._next:  # no header at all
             self.is_tar = False
             return
-        last = self.offsets[-1] + self.sizes[-1] if self.offsets else 0
-        if self._held or last > self.seen:
+        if self._held or self._end > self.seen:
             raise ArchiveError(f"the tar is cut short: {self.seen:,} bytes are not all of it")
         place = {name: i for i, name in enumerate(self.names)} if self.links else {}
         for name, target in self.links:

@@ -46,7 +46,7 @@ def fetch(
             raise SourceError(wrong or _forbidden(source, kept))
         remember(kept, download(source, kept, progress), cache)
 
-    plain = None if kept.is_file() else inflated_before(source.sha256 or "", cache)
+    plain = None if kept.is_file() else _inflated(source, cache)
     if plain:
         return Verified(plain, source.sha256 or "", partial(_check_inflated, source, plain, cache))
     if offline and not kept.is_file():
@@ -54,9 +54,13 @@ def fetch(
     return made_once(source, kept, cache, make, progress)
 
 
+def _inflated(source: Source, cache: Path) -> Path | None:
+    return inflated_before(source.sha256 or "", cache, source.bytes)
+
+
 def _check_inflated(source: Source, plain: Path, cache: Path) -> None:
     """Raise SourceError unless an inflated copy is still what it was."""
-    if inflated_before(source.sha256 or "", cache) != plain:
+    if _inflated(source, cache) != plain:
         raise SourceError(f"{plain}: it was changed meanwhile; run again")
 
 
@@ -69,7 +73,7 @@ def _forbidden(source: Source, kept: Path) -> str:
 
 def at_hand(source: Source, cache: Path, given: Path | None, progress: bool) -> Verified | None:
     """The verified file of a source if it is given or in the cache; nothing is downloaded."""
-    there = _kept(source, cache).is_file() or inflated_before(source.sha256 or "", cache)
+    there = _kept(source, cache).is_file() or _inflated(source, cache)
     if given is None and not there:
         return None
     found = fetch(source, cache, given, offline=True, progress=progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.archive import plain_path
+from pipeline.archive import inflated_before, plain_path
 from pipeline.fetch import Verified, at_hand, still_missing
 from pipeline.manifest import Source
 from pipeline.plan import shard_count
@@ -96,7 +96,9 @@ def _found(resolved: Resolved, here: Mapping[str, Verified]) -> Prepared | None:
 def _is_plain(file: Verified, resolved: Resolved) -> bool:
     if file.members is not None:
         return True
-    return plain_path(file.path, file.sha256, resolved.cache).exists()
+    if plain_path(file.path, file.sha256, resolved.cache) == file.path:
+        return True
+    return inflated_before(file.sha256, resolved.cache) is not None
 
 
 def _from_plan(resolved: Resolved, files: Mapping[str, Verified]) -> Estimate:

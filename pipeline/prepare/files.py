@@ -111,25 +111,36 @@ def open_all(
     resolved: Resolved,
     files: Mapping[str, Verified],
     later: Callable[[Callable[[], None]], object] = at_once,
+    hold: Callable[[Path], object] = lambda path: None,
 ) -> dict[str, Opened]:
-    """Role → source readable in place, inflated where needed; ``later`` as in ``open_source``."""
-    opened = {}
+    """Role → source readable in place, inflated where needed, ``later`` as in ``open_source``.
+
+    ``hold`` is called with each plain file at once: the next may take minutes to inflate. What
+    stands in two roles is opened once.
+    """
+    opened: dict[str, Opened] = {}
+    by_hash: dict[str, Opened] = {}
     for role, file in files.items():
-        name = resolved.sources[role].name
-        if file.members is not None:
-            size = int(file.members.sizes.sum())
-            opened[role] = Opened(name, file.path, size, file.members, loose=True)
-            continue
-        total = file.path.stat().st_size
-        with (
-            byte_bar(f"opening {file.path.name}", total, resolved.request.progress) as bar,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            proof = pool.submit(file.prove)
-            opened[role] = open_source(
-                name, file.path, file.sha256, resolved.cache, bar.update, proof.result, later
-            )
+        found = by_hash.get(file.sha256) or _open(resolved, role, file, later)
+        by_hash[file.sha256] = found
+        opened[role] = replace(found, name=resolved.sources[role].name)
+        hold(found.path)
     return opened
+
+
+def _open(
+    resolved: Resolved, role: str, file: Verified, later: Callable[[Callable[[], None]], object]
+) -> Opened:
+    name = resolved.sources[role].name
+    if file.members is not None:
+        return Opened(name, file.path, int(file.members.sizes.sum()), file.members, loose=True)
+    total, progress = file.path.stat().st_size, resolved.request.progress
+    with (
+        byte_bar(f"opening {file.path.name}", total, progress) as bar,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        prove = pool.submit(file.prove).result
+        return open_source(name, file.path, file.sha256, resolved.cache, bar.update, prove, later)
 
 
 def fitted(resolved: Resolved, opened: Mapping[str, Opened]) -> Resolved:

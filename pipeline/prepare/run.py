@@ -111,10 +111,7 @@ def _build(
         contextlib.ExitStack() as reading,
         later() as keep,
     ):
-        opened: dict[str, Opened] = {}
-        for role, file in files.items():  # held one by one: the next may take minutes to inflate
-            opened |= open_all(resolved, {role: file}, keep)
-            reading.enter_context(holding(opened[role].path))
+        opened = open_all(resolved, files, keep, lambda path: reading.enter_context(holding(path)))
         resolved = fitted(resolved, opened)
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
