@@ -163,7 +163,7 @@ def _folders(root: Path, kind: str, pattern: re.Pattern[str]) -> Iterator[Item]:
 
 def _dataset(folder: Path) -> str:
     """The dataset of which a folder holds a copy, or nothing."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         return f"{info['recipe']['name']} {info['protocol']['name']} {info['features']['kind']}"
     return ""

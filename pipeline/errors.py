@@ -91,7 +91,24 @@ class DatasetError(ShardwellError):
     """A directory that is not a sealed dataset, or a damaged one."""
 
 
-def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> str:
+class Lines(str):
+    """A message of several lines, each made printable by itself."""
+
+
+def printable(text: str) -> str:
+    """A text in one line, signs that a terminal would act on as escapes.
+
+    Names of files and columns, and what servers answer, are a stranger's words.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lines(head: str, *more: str) -> Lines:
+    """A message whose first line is followed by others, set in."""
+    return Lines("\n  ".join(printable(line) for line in (head, *more)))
+
+
+def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> Lines:
     """The message of all mistakes of a file or folder at once, the first ``shown`` in words.
 
     What a mistake quotes may be as long as the file: it is cut.
@@ -104,7 +121,7 @@ def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> str:
     head = f"{where}: {len(mistakes)} mistake{'s' * (len(mistakes) > 1)} to mend"
     more = [f"… and {len(mistakes) - shown} more"] if len(mistakes) > shown else []
     told = [m if len(m) <= LONGEST else f"{m[:LONGEST]}…" for m in mistakes[:shown]]
-    return "\n  ".join([head, *told, *more])
+    return lines(head, *told, *more)
 
 
 def unknown_name(what: str, got: str, known: Iterable[str]) -> UnknownNameError:

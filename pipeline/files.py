@@ -149,6 +149,16 @@ def write_json(path: Path, values: Mapping[str, Any], *, flushed: bool = True) -
         out.write("\n")
 
 
+@contextlib.contextmanager
+def where_allowed() -> Iterator[None]:
+    """Notes that only spare time are left out where nobody may write: a cache may be read-only."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+
+
 def sha256_of(path: Path, tick: Callable[[int], object] = lambda done: None) -> str:
     """A file's sha256 (hex); ``tick`` is called with the bytes done since the last call."""
     digest = hashlib.sha256()

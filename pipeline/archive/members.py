@@ -95,7 +95,7 @@ def load(path: Path) -> tuple[Members, dict[str, str]] | None:
         names.validate(full=True)
         offsets, sizes = (view(table.column(c).combine_chunks()) for c in ("offset", "size"))
         metadata = table.schema.metadata or {}
-    except (OSError, pa.ArrowException, KeyError):
+        note = {key.decode(): value.decode() for key, value in metadata.items()}
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError):
         return None
-    note = {key.decode(): value.decode() for key, value in metadata.items()}
     return Members(names, offsets, sizes), note

@@ -5,6 +5,7 @@ A command is one module with ``add(commands)`` and one line in ``COMMANDS``.
 """
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -28,7 +29,7 @@ from pipeline.cli import (
     train,
     verify,
 )
-from pipeline.errors import ShardwellError, UsageError, unknown_name
+from pipeline.errors import ShardwellError, UsageError, printable, unknown_name
 
 COMMANDS = (
     show.add_list,
@@ -54,21 +55,28 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which may know fewer signs than we print
+            stream.reconfigure(errors="backslashreplace")
     top = parser()
     args, left_over = top.parse_known_args(argv)
     if args.command is None:
         top.print_help(sys.stderr)
         return 2
     try:
+        # argparse gives up an argument that may be left out once an option comes before it.
+        if getattr(args, "data", "") is None and len(left_over) == 1 and left_over[0][:1] != "-":
+            args.data = left_over.pop()
         _check_understood(left_over, args.parser)
         with _log_to_stderr(), _termination_interrupts():
             code: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout:  # it may be closed
+            sys.stdout.flush()
         return code
     except UsageError as error:
-        return _fail(str(error), 2, f"see: shardwell {args.command} --help\n")
+        return _fail(error.args[0], 2, f"see: shardwell {args.command} --help\n")
     except ShardwellError as error:
-        return _fail(str(error), 1)
+        return _fail(error.args[0], 1)
     except KeyboardInterrupt:
         return _fail("interrupted; what is finished is kept, run the same command to go on", 130)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
@@ -120,7 +128,7 @@ class _Line(logging.Formatter):
     """A record as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"shardwell: {text.one_line(record.getMessage())}"
+        return f"shardwell: {printable(record.getMessage())}"
 
 
 def parser() -> argparse.ArgumentParser:

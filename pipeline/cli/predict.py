@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import text
-from pipeline.errors import ClipError, UsageError
+from pipeline.errors import ClipError, UsageError, printable
 
 if TYPE_CHECKING:
     from pipeline.train.checkpoint import Saved
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         if found.problem:
             text.complain(f"{found.file}: {found.problem}")
         elif not args.json:
-            print(text.one_line(f"{found.file}  {_answers(found.best)}"), flush=True)
+            print(printable(f"{found.file}  {_answers(found.best)}"), flush=True)
     if args.json:
         text.print_json(rows)
     return 1 if failed else 0
@@ -123,7 +123,7 @@ def _stream(saved: "Saved", args: argparse.Namespace, most: int, fusion: "Fusion
                 f"{row['median_ms']:.1f} ms, worst {row['worst_ms']:.1f} ms, "
                 f"real-time factor {row['real_time_factor']:.3f}"
             )
-            print(text.one_line(told))
+            print(printable(told))
     if args.json:
         text.print_json(rows)
     return 0 if len(rows) == len(args.files) else 1

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import text
-from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.prepare import Request
@@ -63,10 +62,14 @@ def add(commands: Any) -> None:
         help="where downloads and inflated archives are kept (default ~/.cache/shardwell)",
     )
     where.add_argument(
-        "--manifest", type=Path, metavar="PATH", help="your own manifest: a mirror, or a subset"
+        "--manifest",
+        type=text.path,
+        metavar="PATH",
+        help="your own manifest: a mirror, or a subset",
     )
     where.add_argument(
         "--source",
+        type=_source,
         action="append",
         default=[],
         metavar="NAME=FILE",
@@ -135,15 +138,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _source(given: str) -> tuple[str, Path]:
+    """``NAME=FILE``"""
+    name, _, file = given.partition("=")
+    if not file:
+        raise argparse.ArgumentTypeError(f"{given}: expected NAME=FILE")
+    return name, text.path(file)
+
+
 def _request(args: argparse.Namespace) -> "Request":
     from pipeline.prepare import Request
 
-    sources = {}
-    for item in args.source:
-        name, equals, file = item.partition("=")
-        if not equals or not file:
-            raise UsageError(f"--source {item}: expected NAME=FILE")
-        sources[name] = Path(file).expanduser()
     return Request(
         recipe=args.recipe,
         data=args.data,
@@ -154,7 +159,7 @@ def _request(args: argparse.Namespace) -> "Request":
         out=args.out,
         cache=args.cache,
         manifest=args.manifest,
-        sources=sources,
+        sources=dict(args.source),
         engine=args.engine,
         workers=args.workers,
         address=args.address,

@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report on one after the other; the pages' paths."""
+    from pipeline.holding import holding
     from pipeline.loader.opening import local
     from pipeline.report import report
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     pages = []
     for where, name in zip(args.where, names, strict=True):
         folder = local(where)
-        with text.byte_bar(f"reading {name}", args.json) as bar:
+        with holding(folder), text.byte_bar(f"reading {name}", args.json) as bar:
             pages.append(report(folder, args.out / name, bar.update))
         if not args.json:
             print(pages[-1], flush=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import Lines, printable
+
 CACHE = "~/.cache/shardwell"  # as help texts name it
 
 
@@ -35,7 +37,18 @@ def folder(given: str) -> Path:
     """A folder's path."""
     if not given:
         raise argparse.ArgumentTypeError("expected a folder, got nothing")
-    return Path(given).expanduser()
+    return path(given)
+
+
+def path(given: str) -> Path:
+    """A file's or folder's path; ``~`` is a person's home."""
+    try:
+        given.encode()
+        return Path(given).expanduser()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{given!r}: its name is not UTF-8; rename it") from None
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{given}: no such person's home is known") from None
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -55,17 +68,10 @@ def print_json(values: Mapping[str, Any] | list[Any]) -> None:
     print(json.dumps(values, indent=1, ensure_ascii=False))
 
 
-def one_line(message: str) -> str:
-    """The message in one line, signs that a terminal would act on as escapes.
-
-    Names of files and columns, and what servers answer, are a stranger's words.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-
-
 def complain(message: str) -> None:
-    """Say on stderr, in one line, what is wrong."""
-    print(f"shardwell: {one_line(message)}", file=sys.stderr)
+    """Say on stderr what is wrong: in one line, or in those that the program itself made."""
+    told = message if isinstance(message, Lines) else printable(message)
+    print(f"shardwell: {told}", file=sys.stderr)
 
 
 def size(n_bytes: int | None) -> str:

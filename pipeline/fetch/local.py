@@ -5,7 +5,6 @@ folder is called and wherever it lies. Afterwards a file is trusted by (path, si
 time); ``prove`` looks once more when all is built.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from pipeline.columns import numbers, strings
 from pipeline.errors import SourceError, to_mend
 from pipeline.fetch.bars import byte_bar
 from pipeline.fetch.verified import Verified, check
-from pipeline.files import sha256_of, written
+from pipeline.files import sha256_of, where_allowed, written
 from pipeline.manifest import Source
 
 Select = Callable[[Path, Sequence[str]], Iterable[str]]
@@ -132,7 +131,7 @@ def _hashed(root: Path, given: Path, names: Sequence[str], cache: Path, progress
             bar.update(sum(stamps[name][0] for name in found))
     _complain(root, mistakes)
     if missing:
-        with contextlib.suppress(PermissionError):  # a cache may be read-only: hash again next time
+        with where_allowed():
             _remember(note, stamps, digests)
     listed = json.dumps([[name, digests[name]] for name in names]).encode()
     sizes = np.array([stamps[name][0] for name in names], np.int64)

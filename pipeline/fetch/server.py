@@ -67,6 +67,8 @@ def ask(url: str, start: int, validator: str) -> Iterator[requests.Response]:
         raise RefusedError("only http and https are downloaded from") from None
     except requests.RequestException as error:
         raise RefusedError(" ".join(str(error).split())) from None
+    except ValueError as error:  # of a redirect to what is no URL
+        raise RefusedError(f"its answer makes no sense: {error}") from None
     except urllib3.exceptions.DecodeError:
         raise RefusedError("its compressed answer can't be decoded") from None
     except urllib3.exceptions.HTTPError:

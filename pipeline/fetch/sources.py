@@ -30,13 +30,17 @@ def fetch(
         SourceError: nowhere to be had, or not the pinned bytes.
         OutputError: not enough space for the download.
     """
+    kept = _kept(source, cache)
+    # What is given or kept comes first: an inflated copy that was touched must be hashed.
+    plain = None if (given or kept).exists() else _inflated(source, cache)
+    if plain:
+        return Verified(plain, source.sha256 or "", partial(_check_inflated, source, plain, cache))
     if given is not None:
         if not given.is_file():
             raise SourceError(f"--source {source.name}={given}: expected a file, got none there")
         path = given.resolve()
         check_size(source, path)
         return Verified(path, source.sha256 or "", partial(check, source, path, cache, False))
-    kept = _kept(source, cache)
 
     def make(wrong: str) -> None:
         # requests takes as long to load as all the rest: only where something must be downloaded.
@@ -46,9 +50,6 @@ def fetch(
             raise SourceError(wrong or _forbidden(source, kept))
         remember(kept, download(source, kept, progress), cache)
 
-    plain = None if kept.is_file() else _inflated(source, cache)
-    if plain:
-        return Verified(plain, source.sha256 or "", partial(_check_inflated, source, plain, cache))
     if offline and not kept.is_file():
         raise SourceError(_forbidden(source, kept))
     return made_once(source, kept, cache, make, progress)

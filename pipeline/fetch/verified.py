@@ -1,9 +1,9 @@
 """Files held against their pins, hashed once, made by one process at a time."""
 
-import contextlib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.archive import Members
 from pipeline.errors import SourceError
 from pipeline.fetch.bars import byte_bar
-from pipeline.files import alone, sha256_of, write_json
+from pipeline.files import alone, sha256_of, where_allowed, write_json
 from pipeline.manifest import Source
 
 LOG = logging.getLogger(__name__)
@@ -131,16 +131,16 @@ def _sha256(path: Path, cache: Path, progress: bool) -> str:
         known = json.loads(_note(path, cache).read_text())
         if {k: known[k] for k in stamp} == stamp:
             return str(known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # no note, or not one of ours: hash the file
     digest = hashed(path, progress)
-    with contextlib.suppress(PermissionError):  # a cache may be read-only: hash it again next time
+    with where_allowed():
         write_json(_note(path, cache), stamp | {"sha256": digest})
     return digest
 
 
 def _note(path: Path, cache: Path) -> Path:
-    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return cache / "verified" / f"{name}.json"
 
 

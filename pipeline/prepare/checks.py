@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BuildError, OutputError
+from pipeline.errors import BuildError, OutputError, lines
 from pipeline.manifest import NOISE
 from pipeline.plan import Plan
 from pipeline.prepare.request import Resolved
@@ -65,15 +65,15 @@ def check_bad_clips(findings: Sequence[Mapping[str, Any]], allowed: int) -> None
     if len(bad) <= allowed:
         return
     shown = [
-        f"  {clip['key']}: {clip['reason']} (source {clip['source']}, "
+        f"{clip['key']}: {clip['reason']} (source {clip['source']}, "
         f"bytes {clip['offset']} to {clip['offset'] + clip['size']})"
         for clip in bad[:BAD_CLIPS_SHOWN]
     ]
     if len(bad) > BAD_CLIPS_SHOWN:
-        shown.append(f"  … and {len(bad) - BAD_CLIPS_SHOWN} more")
+        shown.append(f"… and {len(bad) - BAD_CLIPS_SHOWN} more")
     count = f"{len(bad)} bad clip{'s' * (len(bad) > 1)}"
     head = f"{count}, {allowed} allowed; leave them out with --max-bad {len(bad)}:"
-    raise BuildError("\n".join([head, *shown]))
+    raise BuildError(lines(head, *shown))
 
 
 def check_space(folder: Path, plan: Plan) -> None:

@@ -23,7 +23,7 @@ def differences(declaration: Mapping[str, Any], beside: Path) -> str | None:
         try:
             info = json.loads(path.read_text(encoding="utf-8"))
             had = dict(_leaves({key: info[key] for key in declaration}, ""))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # damaged, or of another format: nothing to learn from it
         if any(wanted.get(key) != had.get(key) for key in ("features.kind", "protocol.name")):
             continue

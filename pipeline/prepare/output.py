@@ -118,10 +118,16 @@ def retell(resolved: Resolved, output: Output) -> None:
     if resolved.request.manifest is None:
         return
     place, corpus = f"{output.url or output.folder}/{NAME}", corpus_of(resolved)
+
+    def told() -> dict[str, Any]:
+        data = read(place) if output.url else Path(place).read_bytes()
+        info: dict[str, Any] = json.loads(data or b"")
+        return info
+
+    if told()["corpus"] == corpus:  # a dataset may be read-only
+        return
     with one_at_a_time(output):
-        info = (
-            json.loads(read(place) or b"") if output.url else json.loads(Path(place).read_bytes())
-        )
+        info = told()
         if info["corpus"] == corpus:
             return
         write_json(output.folder / NAME, info | {"corpus": corpus})

@@ -1,6 +1,5 @@
 """What a person asks for, resolved into values; nothing is fetched or built here."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, cast
 from pipeline.audio import Audio
 from pipeline.dataset import FORMAT
 from pipeline.engines import ENGINES, WITH_ADDRESS
-from pipeline.errors import FeatureError, RecipeError, UsageError, unknown_name
+from pipeline.errors import FeatureError, UsageError, unknown_name
 from pipeline.features import (
     Feature,
     Pixels,
@@ -23,6 +22,7 @@ from pipeline.features import (
 from pipeline.files import CACHE
 from pipeline.manifest import Manifest, Param, Protocol, Source, load_manifest
 from pipeline.plan import LARGEST_SHARD, SHARDS, SMALLEST_SHARD, fingerprint
+from pipeline.prepare.params import changed_params, check_params
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.recipe_files import locate
 from pipeline.shard import Columns
@@ -147,20 +147,7 @@ def resolve(request: Request) -> Resolved:
         UsageError: an unknown name or an option that doesn't fit.
         ManifestError, RecipeError, FeatureError: what they name is wrong.
     """
-    if request.engine not in ENGINES:
-        raise unknown_name("engine", request.engine, ENGINES)
-    if request.workers is not None and not 1 <= request.workers <= MOST_WORKERS:
-        raise UsageError(f"workers={request.workers}: expected 1 to {MOST_WORKERS}")
-    if request.address is not None and request.engine not in WITH_ADDRESS:
-        raise UsageError(f"--address is for --engine dask, got --engine {request.engine}")
-    if request.address is not None and "://" not in request.address:
-        raise UsageError(f"address {request.address!r}: expected one like tcp://host:8786")
-    if request.max_bad < 0:
-        raise UsageError(f"max_bad={request.max_bad}: expected 0 or more")
-    if str(request.out).startswith("memory://") and request.engine != "serial":
-        raise UsageError(f"{request.out}: is in this process alone; workers need another place")
-    if request.address is not None and request.workers is not None:
-        raise UsageError("--workers is for workers of this machine; those at --address are running")
+    _check_options(request)
     place = locate(request.recipe)
     recipe = load_recipe(place.code)
     manifest = load_manifest(Path(request.manifest or place.manifest))
@@ -168,25 +155,10 @@ def resolve(request: Request) -> Resolved:
         raise UsageError(
             f"the manifest is for {manifest.name!r}, but the recipe is {recipe.name!r}"
         )
-    for name in request.sources:
-        if name not in manifest.sources:
-            raise unknown_name(f"source of {manifest.name}", name, manifest.sources)
     protocol = manifest.protocol(request.protocol)
-    for name in request.sources:
-        if name not in protocol.sources.values():
-            raise UsageError(
-                f"source {name}: protocol {protocol.name} doesn't use it, but "
-                f"{', '.join(sorted(set(protocol.sources.values())))}; "
-                f"choose another of {', '.join(manifest.protocols)} with --protocol"
-            )
-    own = [name for name in protocol.sources.values() if manifest.sources[name].own]
-    if request.data is not None and len(own) != 1:
-        raise UsageError(
-            f"{request.data}: {manifest.name} takes {len(own) or 'no'} data of your own"
-            + (f", name each: --source {own[0]}=PATH" if own else "")
-        )
-    params = dict(protocol.params) | _params(request.params, protocol)
-    _check_params(recipe, params)
+    _check_sources(request, manifest, protocol)
+    params = dict(protocol.params) | changed_params(request.params, protocol)
+    check_params(recipe, params)
     changed = params != protocol.params
     audio = _audio(request.audio, recipe)
     feature = _feature(request.features, recipe, audio)
@@ -207,6 +179,49 @@ def resolve(request: Request) -> Resolved:
         columns=columns,
         cache=Path(request.cache).expanduser(),
     )
+
+
+def _check_options(request: Request) -> None:
+    if request.engine not in ENGINES:
+        raise unknown_name("engine", request.engine, ENGINES)
+    if request.workers is not None and not 1 <= request.workers <= MOST_WORKERS:
+        raise UsageError(f"workers={request.workers}: expected 1 to {MOST_WORKERS}")
+    if request.address is not None and request.engine not in WITH_ADDRESS:
+        raise UsageError(f"--address is for --engine dask, got --engine {request.engine}")
+    if request.address is not None and "://" not in request.address:
+        raise UsageError(f"address {request.address!r}: expected one like tcp://host:8786")
+    if request.max_bad < 0:
+        raise UsageError(f"max_bad={request.max_bad}: expected 0 or more")
+    if str(request.out).startswith("memory://") and request.engine != "serial":
+        raise UsageError(f"{request.out}: is in this process alone; workers need another place")
+    scheme, is_url, rest = str(request.out).partition("://")
+    if is_url and not (scheme and rest.strip("/")):
+        raise UsageError(f"{request.out}: expected a URL like s3://bucket/prefix")
+    if request.address is not None and request.workers is not None:
+        raise UsageError("--workers is for workers of this machine; those at --address are running")
+
+
+def _check_sources(request: Request, manifest: Manifest, protocol: Protocol) -> None:
+    """Raise UsageError for files of sources that this protocol doesn't read from outside."""
+    for name in request.sources:
+        if name not in manifest.sources:
+            raise unknown_name(f"source of {manifest.name}", name, manifest.sources)
+        if name not in protocol.sources.values():
+            raise UsageError(
+                f"source {name}: protocol {protocol.name} doesn't use it, but "
+                f"{', '.join(sorted(set(protocol.sources.values())))}; "
+                f"choose another of {', '.join(manifest.protocols)} with --protocol"
+            )
+        if manifest.sources[name].generated:
+            raise UsageError(f"source {name}: {manifest.name} makes it itself; leave --source out")
+    own = [name for name in protocol.sources.values() if manifest.sources[name].own]
+    if request.data is not None and len(own) != 1:
+        raise UsageError(
+            f"{request.data}: {manifest.name} takes {len(own) or 'no'} data of your own"
+            + (f", name each: --source {own[0]}=PATH" if own else "")
+        )
+    if request.data is not None and not str(request.data):
+        raise UsageError(f"{manifest.name}: expected your own data's path, got nothing")
 
 
 def _audio(given: str | Audio, recipe: Recipe) -> Audio | None:
@@ -248,52 +263,3 @@ def _recorded_rate(recipe: Recipe) -> int | None:
     if recipe.foreign:
         return None
     return recipe.recorded or (recipe.audio.sample_rate if recipe.audio else None)
-
-
-def _params(given: str | Mapping[str, Param], protocol: Protocol) -> dict[str, Param]:
-    """The changed parameters; ``key=value,…`` is read by the types of the protocol's own."""
-    if isinstance(given, str):
-        items = [item.partition("=") for item in given.split(",") if item]
-        given = {key: _param(protocol, key, value, bool(is_)) for key, is_, value in items}
-    for key in given:
-        if key not in protocol.params:
-            raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
-    return dict(given)
-
-
-def _check_params(recipe: Recipe, params: Mapping[str, Param]) -> None:
-    """Raise RecipeError now, before any download, where ``examples`` can't take the parameters."""
-    try:
-        inspect.signature(recipe.examples).bind(None, **params)
-    except TypeError as error:
-        raise RecipeError(
-            f"recipe {recipe.name}: the protocol's params do not fit its examples(): {error}"
-        ) from None
-
-
-def _param(protocol: Protocol, key: str, text: str, has_value: bool) -> Param:
-    if key not in protocol.params and not has_value:
-        raise UsageError(
-            f"params: expected key=value,…, got {key!r}; a list is joined by +, as words=yes+no"
-        )
-    if key not in protocol.params:
-        raise unknown_name(f"parameter of protocol {protocol.name}", key, protocol.params)
-    own = protocol.params[key]
-    try:
-        if not has_value:
-            raise ValueError
-        return _like(own, text)
-    except (ValueError, KeyError):
-        raise UsageError(
-            f"parameter {key}: expected one like {str(own).lower()}, got {text!r}"
-        ) from None
-
-
-def _like(own: Param, text: str) -> Param:
-    """A text as a value of another value's type."""
-    if isinstance(own, bool):
-        return {"true": True, "false": False}[text.lower()]
-    if isinstance(own, list):
-        kind = type(own[0]) if own else str
-        return [kind(part) for part in text.split("+") if part]
-    return type(own)(text)
