@@ -120,6 +120,8 @@ FAILURES: dict[str, tuple[Act, str]] = {
         Act(DATA, headers={"Content-Encoding": "gzip"}, content_length="chunked"),
         "its compressed answer can't be decoded",
     ),
+    "no URL": (Act(b"", 302, {"Location": "http://[bad"}), "its answer makes no sense: "),
+    "no UTF-8": (Act(b"", 302, {"Location": "http://\xff/"}), "its answer makes no sense: "),
     "a circle": (Act(b"", 302, {"Location": "/a"}), "it redirects in a circle"),
     "another scheme": (
         Act(b"", 302, {"Location": "ftp://127.0.0.1/a"}),

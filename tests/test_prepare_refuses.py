@@ -41,9 +41,14 @@ Ask = Callable[..., Request]
         ({"max_bad": -1}, UsageError, "max_bad=-1: expected 0 or more"),
         ({"out": "memory://x", "engine": "local"}, UsageError, "memory://x: is in this process"),
         ({"engine": "dask", "address": "foo"}, UsageError, "'foo': expected one like tcp://host"),
+        ({"params": {"words": [float("inf")]}}, UsageError, "expected a finite number, got inf"),
         ({"sources": {"v9": Path("x")}}, UnknownNameError, "unknown source of speech_commands"),
         ({"sources": {}, "cache": Path("/none")}, SourceError, "--offline forbids a download"),
-        ({"sources": {"v2": Path("/none")}}, SourceError, "expected a file, got none there"),
+        (
+            {"sources": {"v2": Path("/none")}, "cache": Path("/none")},
+            SourceError,
+            "expected a file, got none there",
+        ),
     ],
 )
 def test_what_can_not_be_is_one_clear_line(
