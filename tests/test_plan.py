@@ -147,6 +147,28 @@ def test_examples_that_break_the_rules_are_named(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2, "x"], "example e2: label c: expected int, got 'x'"),
+        (["x", "y", 3], "example e2: label c: expected str, got 3"),
+        ([None, None, 1, None, "x"], "example e4: label c: expected int, got 'x'"),
+        ([None, "x", None, None, 0], "example e4: label c: expected str, got 0"),
+    ],
+)
+def test_a_class_keeps_its_type_from_batch_to_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, values: list[object], message: str
+) -> None:
+    monkeypatch.setattr("pipeline.plan.BATCH", batch)
+    stream = [
+        Example(f"e{i}", "noise" if value is None else "train", (REF,), {"c": value})
+        for i, value in enumerate(values)
+    ]
+    with pytest.raises(RecipeError, match=message):
+        write_plan(tmp_path / "p", stream, {"c": "class"}, Tokens(), None)
+
+
 def test_fingerprints_hash_declared_values() -> None:
     declared = {"recipe": "x", "features": {"n_mels": 40, "top_db": None}}
     assert fingerprint(declared) == fingerprint(dict(reversed(declared.items())))
