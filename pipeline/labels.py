@@ -1,6 +1,7 @@
 """Labels: from examples to the plan's columns, and from those to what a shard stores."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import pyarrow as pa
@@ -68,12 +69,14 @@ def _label(example: Example, name: str, kind: str, stored: str) -> Any:
     value = example.labels[name]
     if value is None and example.split == NOISE and kind == "class":
         return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = int(value)  # NumPy's, too
     wanted = {"text": str, "float": float}.get(stored, int)
-    if isinstance(value, bool) or not isinstance(
-        value, wanted | (int if wanted is float else wanted)
-    ):
+    accepted = (float, int) if wanted is float else wanted
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        whole = " (a class is a text or a whole number)" if kind == "class" else ""
         raise RecipeError(
-            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}"
+            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}{whole}"
         )
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise RecipeError(f"example {example.key}: label {name}: {value} takes more than 64 bits")
