@@ -5,32 +5,53 @@ looked up in the held-out ones: a character that only they have is left out of w
 recognised, and counted.
 """
 
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import UsageError
 
 BLANK = 0
+UNMARKED = ("LATIN ", "GREEK ", "DIGIT ")  # how the names of characters that lose marks begin
+# Joiners, and selectors of how a character looks: they stand within words and are no letters.
+UNHEARD = re.compile("[\u034f\u180b-\u180d\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 def normalise(transcript: str) -> str:
     """A transcript as it is spoken: lower case letters, apostrophes within words, single spaces.
 
-    Accents are dropped, for a model can't learn the few words that have them; punctuation and
+    Latin and Greek letters lose their accents, for a model can't learn the few words that have
+    them; in other scripts marks are vowels, or make another letter, and stay. Punctuation and
     quotation marks become spaces, for nobody hears them. A dash parts words, and so does any other
     sign. Digits and letters of other scripts are kept.
 
     >>> normalise('“Well-to-do,” said Raphaël’s owner: "Good!"')
     "well to do said raphael's owner good"
+    >>> normalise("Ёлка – हिन्दी")
+    'ёлка हिन्दी'
     """
-    plain = transcript.replace("\u2019", "'")
+    plain = UNHEARD.sub("", transcript.replace("\u2019", "'"))
     for _ in range(2):  # what came apart may be upper case, and what is lower case come apart
         plain = unicodedata.normalize("NFKD", plain).lower()
-    kept = (c for c in plain if not unicodedata.combining(c))
-    words = "".join(c if c.isalnum() or c == "'" else " " for c in kept).split()
-    return " ".join(filter(None, (word.strip("'") for word in words)))
+    words = "".join(_spoken(plain)).split()
+    spoken = " ".join(filter(None, (word.strip("'") for word in words)))
+    return unicodedata.normalize("NFC", spoken)
+
+
+def _spoken(decomposed: str) -> Iterator[str]:
+    """The letters, digits and apostrophes with the marks that stay; a space for other signs."""
+    base = ""
+    for c in decomposed:
+        if c.isalnum() or c == "'":
+            base = c
+            yield c
+        elif not unicodedata.category(c).startswith("M"):
+            base = c
+            yield " "
+        elif base.isalnum() and not unicodedata.name(base, "").startswith(UNMARKED):
+            yield c
 
 
 @dataclass(frozen=True)

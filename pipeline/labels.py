@@ -1,6 +1,7 @@
 """Labels: from examples to the plan's columns, and from those to what a shard stores."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import pyarrow as pa
@@ -13,21 +14,33 @@ from pipeline.records import Example
 from pipeline.shard import label_array
 
 
-def label_column(chunk: Sequence[Example], name: str, kind: str) -> pa.Array:
-    """One label of some examples; a class keeps the type of its values, and null where it is none.
+def stored_as(chunk: Sequence[Example], name: str, kind: str) -> str | None:
+    """How a label's column is stored, which of a class its first value tells; None where none does.
 
     Names are made of them later, and token ids of texts.
     """
-    found = (example.labels.get(name) for example in chunk)
-    first = next((value for value in found if value is not None), None)
-    texts = kind == "characters" or (kind == "class" and isinstance(first, str))
-    stored = "text" if texts else kind
-    values = [_label(example, name, kind, stored) for example in chunk]
-    if None not in values:
-        return label_array(values, stored)
+    if kind != "class":
+        return "text" if kind == "characters" else kind
+    values = (example.labels.get(name) for example in chunk)
+    first = next((value for value in values if value is not None), None)
     if first is None:
+        return None
+    return "text" if isinstance(first, str) else "int"
+
+
+def label_column(chunk: Sequence[Example], name: str, kind: str, stored: str | None) -> pa.Array:
+    """One label of some examples, ``stored_as`` it says; null where an example has no class.
+
+    Raises:
+        RecipeError: an example has no such label, or a value of another type.
+    """
+    values = [_label(example, name, kind, stored or "int") for example in chunk]
+    if None not in values:
+        return label_array(values, stored or "int")
+    if stored is None:
         return pa.nulls(len(values))
-    filled = [type(first)() if value is None else value for value in values]
+    none = "" if stored == "text" else 0
+    filled = [none if value is None else value for value in values]
     return with_nulls(label_array(filled, stored), [value is None for value in values])
 
 
@@ -56,12 +69,14 @@ def _label(example: Example, name: str, kind: str, stored: str) -> Any:
     value = example.labels[name]
     if value is None and example.split == NOISE and kind == "class":
         return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = int(value)  # NumPy's, too
     wanted = {"text": str, "float": float}.get(stored, int)
-    if isinstance(value, bool) or not isinstance(
-        value, wanted | (int if wanted is float else wanted)
-    ):
+    accepted = (float, int) if wanted is float else wanted
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        whole = " (a class is a text or a whole number)" if kind == "class" else ""
         raise RecipeError(
-            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}"
+            f"example {example.key}: label {name}: expected {wanted.__name__}, got {value!r}{whole}"
         )
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise RecipeError(f"example {example.key}: label {name}: {value} takes more than 64 bits")

@@ -23,7 +23,7 @@ from pipeline.columns import lists, numbers, strings, view
 from pipeline.errors import FeatureError, RecipeError
 from pipeline.features import Feature
 from pipeline.files import written
-from pipeline.labels import label_column, label_names
+from pipeline.labels import label_column, label_names, stored_as
 from pipeline.manifest import SPLITS
 from pipeline.records import Example, Ref, Task
 
@@ -131,6 +131,7 @@ def _rows_of(columns: Sequence[pa.Array], rows: int) -> Iterable[tuple[Any, ...]
 def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
     """All examples as Arrow columns, converted a batch at a time to keep memory small."""
     batches, stream = [], iter(examples)
+    stored: dict[str, str | None] = dict.fromkeys(labels)
     while chunk := list(islice(stream, BATCH)):
         refs = [ref for example in chunk for ref in example.refs]
         columns = {
@@ -139,7 +140,9 @@ def _table(examples: Iterable[Example], labels: Mapping[str, str]) -> pa.Table:
             "hash": numbers([_key_hash(e.key) for e in chunk], "uint64"),
             "refs": lists([_ref_count(e) for e in chunk], _refs_array(refs)),
         }
-        columns |= {name: label_column(chunk, name, kind) for name, kind in labels.items()}
+        for name, kind in labels.items():
+            stored[name] = stored[name] or stored_as(chunk, name, kind)  # one for all the batches
+            columns[name] = label_column(chunk, name, kind, stored[name])
         batches.append(pa.Table.from_arrays(list(columns.values()), names=list(columns)))
     if not batches:
         raise RecipeError("the recipe found no example at all; is this the right archive?")

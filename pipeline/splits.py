@@ -51,7 +51,10 @@ def _another_seed(groups: Collection[str], shares: Sequence[int]) -> str:
 
 
 def _split(group: str, shares: Sequence[int], seed: int) -> str:
-    digest = hashlib.blake2b(group.encode(), digest_size=8, key=str(seed).encode()).digest()
+    key = str(seed).encode()
+    if len(key) > hashlib.blake2b.MAX_KEY_SIZE:
+        key = hashlib.blake2b(key).digest()
+    digest = hashlib.blake2b(group.encode(), digest_size=8, key=key).digest()
     place = int.from_bytes(digest, "big") * sum(shares) >> 64  # in range(sum(shares))
     for split, share in zip(PROMISED, shares, strict=True):
         if place < share:

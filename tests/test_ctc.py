@@ -31,6 +31,19 @@ AB = Alphabet(" ab")
         ("'Quoted' o'clock (so called)", "quoted o'clock so called"),
         ("Düsseldorf à 1900", "dusseldorf a 1900"),
         (" ' — \t\n", ""),
+        ("Ça m'a plu, Noël à l'Œuvre", "ca m'a plu noel a l'œuvre"),
+        ("Größe Å, e\u0301tude: ½", "große a etude 1 2"),
+        ("Ἀθῆναι ΐ", "αθηναι ι"),
+        ("हिन्दी में", "हिन्दी में"),
+        ("ภาษาไทย ที่นี่", "ภาษาไทย ที่นี่"),
+        ("தமிழ்", "தமிழ்"),
+        ("ガギグゲゴ ぱば", "ガギグゲゴ ぱば"),
+        ("ｶﾞ、한국어", "ガ 한국어"),
+        ("Ёлка й", "ёлка й"),
+        ("שָׁלוֹם—مَرحَبا", "שָׁלוֹם مَرحَبا"),
+        ("می\u200cخواهم ශ්\u200dරී", "میخواهم ශ්රී"),  # joiners part no words
+        ("1\ufe0f\u20e3 ❤\ufe0f葛\U000e0100", "1 葛"),
+        ("\u0301a -\u093e '\u0308b", "a b"),  # marks of no letter
     ],
 )
 def test_a_transcript_is_what_is_spoken(transcript: str, spoken: str) -> None:

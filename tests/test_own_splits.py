@@ -81,6 +81,22 @@ def test_shares_are_about_what_is_stated_and_nobody_moves() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seed", "splits"),
+    [
+        (0, "rraeraarrrrr"),
+        (-7, "rarrraraarer"),
+        (10**63, "aarrrrrrrera"),  # 64 digits: the longest key of the hash
+        (10**64, "eaaraerrrrer"),
+        (10**69, "eeaararreare"),
+        (10**69 + 1, "rreaaeaearre"),
+    ],
+)
+def test_a_seed_of_any_length_has_its_splits(seed: int, splits: str) -> None:
+    found = share_out([f"speaker {i}" for i in range(12)], [2, 1, 1], seed)
+    assert "".join(split[1] for split in found.values()) == splits
+
+
+@pytest.mark.parametrize(
     ("name", "split"),
     [("Dev", "validation"), ("training", "train"), ("test", "test"), ("noise", None), ("", None)],
 )

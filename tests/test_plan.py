@@ -47,6 +47,21 @@ def test_rows_come_back_with_their_refs_and_labels(tmp_path: Path) -> None:
     assert plan.classes == {"word": ("w0", "w1", "w2")}
 
 
+def test_whole_numbers_may_be_numpys(tmp_path: Path) -> None:
+    kinds = {"word": "class", "n": "int", "x": "float"}
+    for number in (int, np.int64, np.uint8):
+        given = [map(number, row) for row in [(10, 1, 2), (9, 3, 4)]]
+        labels = [dict(zip(kinds, row, strict=True)) for row in given]
+        stream = [Example(f"k{i}", "train", (REF,), row) for i, row in enumerate(labels)]
+        plan = write_plan(tmp_path / "p", stream, kinds, Tokens(), None)
+        assert plan.classes == {"word": ("9", "10")}
+        rows = {row.key: row.labels for row in read_rows(plan.path, plan.tasks[0]).examples}
+        assert rows == {
+            "k0": {"word": 10, "n": 1, "x": 2.0},
+            "k1": {"word": 9, "n": 3, "x": 4.0},
+        }
+
+
 def test_the_order_of_the_examples_changes_nothing(tmp_path: Path) -> None:
     plan_of(tmp_path, examples(50))
     first = (tmp_path / "plan.arrow").read_bytes()
@@ -135,6 +150,16 @@ REF = Ref("main", 0, 1)
             [*examples(2), Example("a", "train", (REF,), {"word": 3, "n": 1})],
             "label word: expected str, got 3",
         ),
+        (
+            [Example("a", "train", (REF,), {"word": 0.5, "n": 1})],
+            r"label word: expected int, got 0.5 \(a class is a text or a whole number\)",
+        ),
+        ([Example("a", "train", (REF,), {"word": True, "n": 1})], "expected int, got True"),
+        ([Example("a", "train", (REF,), {"word": "x", "n": np.bool_(True)})], "label n: expected"),
+        (
+            [Example("a", "train", (REF,), {"word": "x", "n": np.uint64(1 << 63)})],
+            "label n: 9223372036854775808 takes more than 64 bits",
+        ),
         ([*examples(3, "dev")], "example k0: split 'dev': expected one of train, validation"),
         ([Example("a", "train", (REF,), {"n": 3})], "example a: the recipe declares a label word"),
     ],
@@ -145,6 +170,28 @@ def test_examples_that_break_the_rules_are_named(
     with pytest.raises(RecipeError, match=message):
         plan_of(tmp_path, iter(stream))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2, "x"], "example e2: label c: expected int, got 'x'"),
+        (["x", "y", 3], "example e2: label c: expected str, got 3"),
+        ([None, None, 1, None, "x"], "example e4: label c: expected int, got 'x'"),
+        ([None, "x", None, None, 0], "example e4: label c: expected str, got 0"),
+    ],
+)
+def test_a_class_keeps_its_type_from_batch_to_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, values: list[object], message: str
+) -> None:
+    monkeypatch.setattr("pipeline.plan.BATCH", batch)
+    stream = [
+        Example(f"e{i}", "noise" if value is None else "train", (REF,), {"c": value})
+        for i, value in enumerate(values)
+    ]
+    with pytest.raises(RecipeError, match=message):
+        write_plan(tmp_path / "p", stream, {"c": "class"}, Tokens(), None)
 
 
 def test_fingerprints_hash_declared_values() -> None:
