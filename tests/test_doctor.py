@@ -1,8 +1,10 @@
 """The doctor: a line per check, a remedy where one is needed, no check hides another."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,31 @@ def test_a_disk_without_room_or_permission(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(machine, "LEAST_ROOM", 1 << 62)
     assert machine.output(tmp_path).state == FAIL
     assert machine.output("s3://bucket/prefix").state == OK
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not enter: root is nobody for as long."""
+    folder = tmp_path / "locked"
+    folder.mkdir(0o000)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("below", ["data", "deep/data"])
+def test_a_folder_below_one_that_may_not_be_entered(locked: Path, below: str) -> None:
+    checks = {FAIL: machine.output, WARN: machine.cache}
+    for (state, check), option in zip(checks.items(), ("--out", "--cache"), strict=True):
+        finding = check(locked / below)
+        assert finding.state == state
+        assert finding.found == f"{locked / below}: can't be written: Permission denied"
+        assert finding.remedy == f"choose another folder with {option}"
 
 
 def test_small_limits_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from html.parser import HTMLParser
@@ -27,8 +29,10 @@ from pipeline.features import (
     Waveform,
     to_dict,
 )
+from pipeline.images import as_png
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.report import report
+from pipeline.report.drawing import image_picture
 from tests.reported import HOSTILE, RATE, hostile, voice, words
 from tests.sealed import Made, write_made
 
@@ -173,6 +177,44 @@ def test_the_page_stays_small(tmp_path: Path) -> None:
     )
     page = report(folder, tmp_path / "out", lambda done: None)
     assert 4_000_000 < page.stat().st_size < 8_000_000
+
+
+def test_the_page_stays_small_for_large_images(tmp_path: Path) -> None:
+    """150 images of noise, which no PNG makes smaller, of 75 classes: 39 MB as they are stored."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"{i}", {"word": i % 75}, rng.integers(0, 256, (512, 512), np.uint8)) for i in range(150)
+    ]
+    made = Made(
+        Pixels(512, 512),
+        {"word": "class"},
+        {"train": rows},
+        {"word": [f"w{i}" for i in range(75)]},
+        fixed=True,
+        hints={"target": "word"},
+        corpus={"title": "Noise"},
+    )
+    page = report(write_made(tmp_path / "made", made), tmp_path / "out", lambda done: None)
+    assert page.read_text(encoding="utf-8").count('<li class="tile">') == 144
+    assert 3_000_000 < page.stat().st_size < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "drawn"),
+    [(28, 28, (28, 28)), (512, 256, (128, 64)), (100, 1000, (13, 128)), (1, 4000, (1, 128))],
+)
+def test_an_image_keeps_its_proportions(height: int, width: int, drawn: tuple[int, int]) -> None:
+    feature = Pixels(height, width)
+    image = np.tile(np.linspace(0, 255, width), (height, 1)).astype(np.uint8)
+    png = image_picture(image, feature)
+    assert struct.unpack(">II", png[16:24]) == drawn[::-1]
+    if (height, width) == drawn:
+        assert png == as_png(image)
+    else:  # a ramp stays one: nothing overflowed
+        data = zlib.decompress(png[41 : png.rindex(b"IEND") - 8])
+        lines = np.frombuffer(data, np.uint8).reshape(drawn[0], drawn[1] + 1)[:, 1:]
+        assert (np.diff(lines.astype(int), axis=1) >= 0).all()
+        assert abs(float(lines.mean()) - float(image.mean())) < 1
 
 
 def test_a_damaged_shard_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import open_sealed
+from pipeline.features import Feature, LogMel, Waveform
 from pipeline.prepare import Request, prepare_dataset
+from pipeline.report import report
+from pipeline.report.examples import tiles
+from pipeline.report.page import _search
 from pipeline.report.problems import Judged, problems
 from pipeline.report.strange import deviations, strange
 from pipeline.report.survey import survey
@@ -99,6 +103,84 @@ def test_what_is_wrong_is_found(
     if spoil not in (heard_before, empty):
         assert first in (0, 2, 50)
         assert found.strange.reasons[first]
+
+
+LOUD, MEL = Waveform(RATE, "float32"), LogMel.at(RATE)
+HALF = LogMel.at(RATE, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "wild"),
+    [
+        (LOUD, 9.0, False),
+        (LOUD, 32767.0, True),
+        (LOUD, 1e20, True),
+        (LOUD, -3e38, True),
+        (LOUD, np.nan, True),
+        (LOUD, np.inf, True),
+        (MEL, -1e4, False),
+        (MEL, 3e38, True),
+        (MEL, np.nan, True),
+        (HALF, 65504.0, False),
+        (HALF, -np.inf, True),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_values_out_of_range_are_told(
+    tmp_path: Path, feature: Feature, value: float, wild: bool
+) -> None:
+    """A single one, in a shard that was damaged or samples that were never scaled."""
+    waves = [voice(i) for i in range(20)]
+    rows = [
+        (f"clip-{i}", {"word": i % 2, "speaker": "a"}, np.array(feature.apply(wave[None])[0]))
+        for i, wave in enumerate(waves)
+    ]
+    rows[4][2].flat[700] = value
+    splits = {"train": rows}
+    folder = words(tmp_path, feature=feature, splits=splits, statistics=False)
+    told = "1 clip with values out of range"
+    assert (told in titles(folder)) == wild
+    found = judged(folder)
+    assert ("values out of range" in found.strange.reasons.get(4, ())) == wild
+    assert np.flatnonzero(found.found.wild).tolist() == [4] * wild
+    assert all(np.isfinite(values).all() for values in found.found.measures.values())
+    html = report(folder, tmp_path / "out", lambda done: None).read_text(encoding="utf-8")
+    assert (told in html) == wild
+
+
+def test_every_link_to_the_examples_finds_some(tmp_path: Path) -> None:
+    """As the page's script searches: all words in a tile's texts."""
+    text = "some forty characters of spoken English "
+    rows = [
+        (f"clip-{i}", {"word": i % 2, "speaker": "a", "text": text[: 20 + i % 9]}, voice(i))
+        for i in range(60)
+    ]
+    for spoil, at in {silent: 10, clipped: 11, off_centre: 12, long: 13, empty: 14}.items():
+        own = rows[at:]
+        spoil(own)
+        rows[at] = own[0]
+    rows[20] = ("twin", rows[22][1], rows[22][2])
+    rows[24] = ("other label", rows[25][1], rows[26][2])
+    rows[50] = ("other split", rows[50][1], rows[28][2])
+    rows[30] = ("slow", rows[30][1] | {"text": "a"}, rows[30][2])
+    rows[32] = ("wild", rows[32][1], rows[32][2] * np.float32(1e9))
+    odd = {"split": "train", "source": "x", "offset": 0, "size": 1, "left_out": False}
+    found = judged(
+        words(
+            tmp_path,
+            labels={"word": "class", "speaker": "text", "text": "text"},
+            splits={"train": rows[:40], "test": rows[40:]},
+            findings=[
+                odd | {"key": "clip-10", "reason": "silent: nothing above −60 dB"},
+                odd | {"key": "clip-34", "reason": "truncated: 3 of 4 samples"},
+            ],
+        )
+    )
+    searched = [row["find"] for row in _search(tiles(found.found, found.strange))]
+    links = {problem.title: problem.find for problem in problems(found)[0] if problem.find}
+    assert len(links) == 11
+    for title, find in links.items():
+        assert any(all(word in row for word in find.lower().split()) for row in searched), title
 
 
 def test_missing_and_uneven_classes_are_told(tmp_path: Path) -> None:

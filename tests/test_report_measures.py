@@ -1,5 +1,6 @@
 """What a report measures and draws: equal to a plain loop, every clip in one bar."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,36 @@ def test_of_many_classes_the_largest_are_drawn(
     (axes,) = drawn["labels.png"].axes
     assert axes.get_title() == "word, 500 of 509 classes"
     assert [bar.get_height() for bar in axes.patches] == [2] * BARS
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.5, 0.5],
+        [0.0, 0.0],
+        [-3.0, np.nextafter(np.float32(-3), np.float32(0))],  # `prepare --audio peak_db=-3`
+        [1e9, np.nextafter(np.float32(1e9), np.float32(0))],
+        [-3e38, 3e38],
+    ],
+    ids=["equal", "zeros", "all but equal", "large", "far apart"],
+)
+def test_every_clip_is_in_a_bar_of_the_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[float]
+) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "pipeline.report.plots.write_figure", lambda p, f: drawn.update({p.name: f})
+    )
+    rows = [(f"{i}", {"word": 0, "speaker": "a"}, voice(i, 20)) for i in range(2)]
+    found = survey(open_sealed(words(tmp_path, splits={"train": rows})), lambda done: None)
+    held = np.array(values, np.float32)
+    plot(tmp_path, replace(found, measures={"length": held, "peak": held}))
+    for name in ("lengths.png", "measures.png"):
+        bars = drawn[name].axes[0].patches
+        assert sum(bar.get_height() for bar in bars) == 2
+    made = histogram(MEASURES["peak"], held, found.splits, 1, False)
+    assert made
+    assert sum(bar.count for bar in made.bars) == (2 if values[1] > 1e38 else 0)
 
 
 def test_a_script_that_the_font_lacks_is_no_warning(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.contents import contents
@@ -35,6 +36,9 @@ def cache(folder: Path) -> Finding:
     found = _room(folder, "choose another folder with --cache", unwritable=WARN)
     try:
         held = sum(item.bytes for item in contents(folder, {}))
+    except OSError as error:  # we may not even look into it
+        remedy = "choose another folder with --cache"
+        return found if found.remedy else Finding(WARN, f"{folder}: {error.strerror}", remedy)
     except UsageError:  # prepare can work there, but nobody could clean it
         remedy = found.remedy or "give it a folder of its own with --cache"
         return Finding(
@@ -45,19 +49,32 @@ def cache(folder: Path) -> Finding:
 
 
 def _room(folder: Path, remedy: str, unwritable: str) -> Finding:
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    found = f"{folder}: {free / GB:.1f} GB free"
     try:
+        there = _nearest(folder.absolute())
+        free = shutil.disk_usage(there).free
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         return Finding(unwritable, f"{folder}: can't be written: {error.strerror}", remedy)
+    found = f"{folder}: {free / GB:.1f} GB free"
     if free < LEAST_ROOM:
         return Finding(FAIL, found, f"make room, or {remedy}")
     if free < ROOM:
         return Finding(WARN, f"{found}; Speech Commands needs 8", f"make room, or {remedy}")
     return Finding(OK, found)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there.
+
+    Raises:
+        OSError: nobody can tell, as below a folder that we may not enter.
+    """
+    for path in (folder, *folder.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+            return path
+    return Path(folder.anchor)
 
 
 def open_files() -> Finding:

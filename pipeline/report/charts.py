@@ -52,14 +52,15 @@ def histogram(
     """A histogram in at most ``BINS`` bars; None where there are no values."""
     if not len(values):
         return None
-    low, middle, high = (float(v) for v in np.percentile(values, [0, 50, 100]))
+    held = values.astype(np.float64)
+    low, middle, high = np.percentile(held, [0, 50, 100]).tolist()
     told = [number(v, measure.digits) for v in (low, middle, high)]
-    if high - low < 1e-6 * max(abs(low), abs(high), 1e-6):
+    if alike(low, high):
         return Histogram(
             measure, (), (), len(values), False, f"all {told[0]} {measure.unit}".strip()
         )
     edges = np.linspace(low, high, BINS + 1)
-    place = np.minimum(((values - low) / (high - low) * BINS).astype(int), BINS - 1)
+    place = np.minimum(((held - low) / (high - low) * BINS).astype(int), BINS - 1)
     counts = np.zeros((BINS, n_splits), np.int64)
     np.add.at(counts, (place, splits), 1)
     totals = counts.sum(axis=1)
@@ -73,6 +74,11 @@ def histogram(
     ]
     summary = f"{told[0]} to {told[2]} {measure.unit}".strip() + f", median {told[1]}"
     return Histogram(measure, bars, ticks(low, high), most, logarithmic, summary)
+
+
+def alike(low: float, high: float) -> bool:
+    """Whether values differ by no more than rounding: too little for bars of their own."""
+    return high - low < 1e-6 * max(abs(low), abs(high), 1e-6)
 
 
 def _pieces(counts: Numbers, most: int) -> list[tuple[int, float, float]]:

@@ -12,6 +12,7 @@ from pipeline.report.survey import Floats, Survey
 from pipeline.rows import Array
 
 WIDTH, HEIGHT = 128, 64  # at most: a bin and a few frames are a pixel
+SIDE = 128  # pixels of an image's longer side, at most: 144 images have to fit the page
 FRAME, FLOOR = 0.025, 80.0  # seconds; dB below a clip's loudest that are shown
 TOKEN, BARS = 6, 48  # pixels: the width of a token's bar, the height of the highest
 
@@ -25,10 +26,18 @@ def picture(found: Survey, features: Array) -> bytes | None:
     if isinstance(feature, Tokens) or not features.size:
         return None
     if isinstance(feature, Pixels | Vector):
-        return as_png(features.reshape(feature.height, feature.width))
+        return image_picture(features, feature)
     if isinstance(feature, Waveform):
         return as_png(coloured(spectrogram(features, feature, WIDTH).T[::-1]))
     return spectra_picture(found, features)
+
+
+def image_picture(values: Array, feature: Pixels | Vector) -> bytes:
+    """An image, or the mean of many, as a PNG of the same proportions."""
+    image = values.reshape(feature.height, feature.width).astype(np.float64)
+    scale = min(SIDE / max(image.shape), 1)
+    rows, columns = (max(round(side * scale), 1) for side in image.shape)
+    return as_png(np.rint(_shrunk(image, rows, columns)).astype(np.uint8))
 
 
 def spectra_picture(found: Survey, features: Array) -> bytes:

@@ -7,7 +7,14 @@ import numpy as np
 
 from pipeline.features import Pixels, Tokens, Vector, Waveform
 from pipeline.images import as_png, coloured
-from pipeline.report.drawing import HEIGHT, base64, shares_picture, spectra_picture, spectrogram
+from pipeline.report.drawing import (
+    HEIGHT,
+    base64,
+    image_picture,
+    shares_picture,
+    spectra_picture,
+    spectrogram,
+)
 from pipeline.report.survey import FRAMES, Numbers, Survey
 
 GROUPS = 40  # whose means are shown
@@ -63,9 +70,7 @@ def _pictures(found: Survey, groups: Numbers) -> Mapping[int, bytes]:
         }
     held = {group: found.means[group] for group in groups.tolist() if group in found.means}
     if isinstance(feature, Pixels | Vector):
-        shape = (feature.height, feature.width)
-        images = {group: np.rint(mean).astype(np.uint8) for group, mean in held.items()}
-        return {group: as_png(image.reshape(shape)) for group, image in images.items()}
+        return {group: image_picture(mean, feature) for group, mean in held.items()}
     return {group: spectra_picture(found, mean) for group, mean in held.items()}
 
 

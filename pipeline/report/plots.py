@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.dataset import target_of
 from pipeline.figures import figure, plain, write_figure
+from pipeline.report.charts import BINS, alike
 from pipeline.report.measures import LENGTH, MEASURES, Measure, length_of
 from pipeline.report.survey import NOISE, Survey
 
@@ -19,7 +21,6 @@ NAMED = 60  # classes whose names fit below their bars
 BARS = 500  # classes that are drawn: those with most examples
 LETTERS = 20  # of such a name
 ACROSS = 3  # panels beside each other
-BINS = 44
 
 
 def plot(folder: Path, found: Survey) -> list[Path]:
@@ -45,15 +46,25 @@ def _histograms(path: Path, found: Survey, measures: dict[str, Measure]) -> Path
     for axes in panels[len(measures) :]:
         axes.set_axis_off()
     for axes, (name, measure) in zip(panels, measures.items(), strict=False):
-        parts = [found.measures[name][found.splits == i] for i in range(len(found.names))]
+        values = found.measures[name].astype(np.float64)
+        parts = [values[found.splits == i] for i in range(len(found.names))]
         colours = [COLOURS.get(split, GREY) for split in found.names]
-        axes.hist(parts, BINS, stacked=True, color=colours, label=found.names)
+        axes.hist(parts, _edges(values), stacked=True, color=colours, label=found.names)
         unit = f" ({measure.unit})" if measure.unit else ""
         axes.set(xlabel=f"{measure.title}{unit}", ylabel="examples")
         axes.set_yscale("symlog")
         axes.spines[["top", "right"]].set_visible(False)
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return _written(path, drawn)
+
+
+def _edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The bars' edges; all but equal values get some room, or no edges fit between them."""
+    low, high = float(values.min()), float(values.max())
+    if alike(low, high):
+        room = max(abs(low) / 100, 0.5)
+        low, high = low - room, high + room
+    return np.linspace(low, high, BINS + 1)
 
 
 def _labels(path: Path, found: Survey, target: str) -> Path:

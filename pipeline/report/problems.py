@@ -7,10 +7,11 @@ import numpy as np
 
 from pipeline.dataset import target_of
 from pipeline.features import Waveform
-from pipeline.report.measures import LENGTH, noun_of
-from pipeline.report.strange import CLIPPED, FLOORS, SILENT, Strange
+from pipeline.report.measures import LENGTH, MEASURES, noun_of
+from pipeline.report.strange import CLIPPED, FLOORS, SILENT, WILD, Strange
 from pipeline.report.survey import NOISE, Survey
 from pipeline.report.twins import Speakers, Twins
+from pipeline.report.wild import LOUDEST
 
 UNEVEN = 5  # times as many examples of one class as of another
 NAMED = 5  # of missing classes
@@ -68,6 +69,15 @@ def _empty(judged: Judged) -> Iterator[Problem]:
     count = int((judged.found.measures[LENGTH] == 0).sum())
     if count:
         yield Problem(BAD, count, f"{some(count, 'example')} of no length", "", "lengths")
+
+
+def _wild(judged: Judged) -> Iterator[Problem]:
+    count = int((judged.found.wild & judged.found.regular).sum())
+    if count:
+        text = "Not finite, or far too large, as in a damaged file: one spoils a whole training."
+        if _has_samples(judged):
+            text = f"Not finite, or over {LOUDEST:.0f} times full scale: damaged, or not scaled."
+        yield Problem(BAD, count, f"{some(count, 'clip')} with {WILD}", text, "examples", WILD)
 
 
 def _left_out(judged: Judged) -> Iterator[Problem]:
@@ -150,12 +160,13 @@ def _prepared(judged: Judged, word: str, weight: str, text: str) -> Iterator[Pro
         yield Problem(weight, count, title, text, "examples", word)
 
 
-def _measured(judged: Judged, name: str, word: str, text: str) -> Iterator[Problem]:
+def _measured(judged: Judged, name: str, how: str, text: str) -> Iterator[Problem]:
     values = judged.found.measures.get(name)
     if values is not None:
         count = int((values[judged.found.regular] >= FLOORS[name]).sum())
         if count:
-            yield Problem(ODD, count, f"{some(count, 'clip')} {word}", text, "levels", word)
+            title, find = f"{some(count, 'clip')} {how}", MEASURES[name].high  # as reasons begin
+            yield Problem(ODD, count, title, text, "levels", find)
 
 
 def _offset(judged: Judged) -> Iterator[Problem]:
@@ -240,6 +251,7 @@ CHECKS = (
     Check(_across, "the same {noun} in two splits"),
     Check(_speakers, "speakers in two splits", _has_speakers),
     Check(_left_out, "clips left out"),
+    Check(_wild, "values out of range", _is_audio),
     Check(_empty, "empty examples"),
     Check(_silent, "silent clips", _is_audio),
     Check(_missing_classes, "classes missing from a split", _has_classes),

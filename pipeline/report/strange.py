@@ -20,8 +20,9 @@ STRANGE = 4.0  # robust standard deviations: of 100,000 normal numbers six are t
 LEAST = 0.05  # of the median: the smallest deviation
 MOST = 20.0  # what a measure may count at most; equal examples and odd preparations count more
 FLOORS = {"clipped": 0.1, "offset": 1.0, "quiet": 80.0, "still": 40.0}  # %: less harms nobody
-FOUND, TWICE, TWICE_APART, TWO_LABELS = 22.0, 24.0, 26.0, 28.0
+FOUND, TWICE, TWICE_APART, TWO_LABELS, DAMAGED = 22.0, 24.0, 26.0, 28.0, 30.0
 SILENT, CLIPPED = "silent", "clipped"  # how the findings of a preparation begin
+WILD = "values out of range"
 Bools = npt.NDArray[np.bool_]
 
 
@@ -63,6 +64,7 @@ def strange(found: Survey, groups: Sequence[Twins]) -> Strange:
         title = Measure("Pace", f"{length.unit} per character", 3, "", "slow", "fast")
         fast_or_slow = judge.values("pace", pace, title, pace > 0)
     judge.unlike()
+    judge.wild()
     for group in groups:
         judge.twins(group)
     judge.findings()
@@ -143,6 +145,11 @@ class _Judge:
             group = int(found.groups[clip])
             name = f"“{found.group_names[group]}”" if group >= 0 else "its group"
             self._blame(clip, float(away[clip]), f"unlike the others of {name}")
+
+    def wild(self) -> None:
+        """Blame clips whose values can't be right."""
+        for clip in np.flatnonzero(self.found.wild & self.regular).tolist():
+            self._blame(clip, DAMAGED, WILD)
 
     def twins(self, group: Twins) -> None:
         """Blame examples that are there twice, each with another one's key and place."""

@@ -16,6 +16,7 @@ from pipeline.columns import view
 from pipeline.dataset import Sealed, target_of
 from pipeline.features import Tokens, Waveform
 from pipeline.report.measures import LENGTH, length_of, measured
+from pipeline.report.wild import tame, tamed
 from pipeline.rows import Array, Rows, pieces
 from pipeline.shard import Shard, read_shard
 
@@ -38,6 +39,7 @@ class Survey:
         labels: by name: (n,) numbers, or a list of n texts; none of token ids.
         measures: by name, the length among them, (n,) each, in the units that people read.
         profiles: (n, p) what stands for a clip.
+        wild: (n,) whether a clip has values out of range, which are cut off in all that follows.
         sounds: (n,) equal numbers for equal features; the number of the first such clip.
         groups: (n,) the number of each clip's class, else of its split; -1 for none.
         group_names: of the groups.
@@ -52,6 +54,7 @@ class Survey:
     labels: Mapping[str, Array | list[str]]
     measures: Mapping[str, Floats]
     profiles: Floats
+    wild: npt.NDArray[np.bool_]
     sounds: Numbers
     groups: Numbers
     group_names: tuple[str, ...]
@@ -83,11 +86,11 @@ class Survey:
         return f"{value:g}" if isinstance(value, np.floating) else str(value)
 
     def features(self, clip: int) -> Array:
-        """A clip's features as stored."""
+        """A clip's features as stored, wild values cut off."""
         shard, row = self.places[clip].tolist()
         info = self.sealed.splits[self.names[self.splits[clip]]][shard]
         path = self.sealed.folder / f"{info.shard}.arrow"
-        return read_shard(path, self.sealed.columns).features(row)
+        return tame(read_shard(path, self.sealed.columns).features(row))
 
 
 def together(clips: Numbers, values: Numbers) -> list[Numbers]:
@@ -141,7 +144,8 @@ class _Walk:
     def add(self, split: str, number: int, shard: Shard) -> None:
         """The next shard."""
         row = 0
-        for rows in pieces(shard, self.sealed.columns):
+        for stored in pieces(shard, self.sealed.columns):
+            rows, wild = tamed(stored, self.sealed.feature)
             n = len(rows)
             at = np.stack([np.full(n, number), np.arange(row, row + n)], axis=1)
             groups = np.full(n, self.names.index(split))
@@ -156,9 +160,9 @@ class _Walk:
                 groups = view(rows.labels[self.target])
             found, profiles = measured(rows, self.sealed.feature)
             found = {LENGTH: (rows.lengths * self.scale).astype(np.float32), **found}
-            self._keep(profiles=profiles, groups=groups.copy())
+            self._keep(profiles=profiles, wild=wild, groups=groups.copy())
             self._keep(**{f"measure {name}": values for name, values in found.items()})
-            self._hash(rows)
+            self._hash(stored)
             self._sum(rows, groups)
             row += n
 
@@ -214,6 +218,7 @@ class _Walk:
             labels,
             measures or {LENGTH: np.empty(0, np.float32)},
             columns.get("profiles", np.empty((0, 1), np.float32)),
+            columns.get("wild", np.empty(0, bool)),
             np.array(self.sounds, np.int64),
             columns.get("groups", nothing),
             self.group_names,
