@@ -130,6 +130,37 @@ def test_identity_is_of_the_examples_and_their_order(
         loader.load_state_dict(make_loader(train[100:], 10).state_dict())
 
 
+def test_fingerprints_are_of_the_rows_and_columns(digits_dataset: Path) -> None:
+    """The library takes what ``map`` made before by them: another split's would be served."""
+
+    def made() -> list[str]:
+        data, bare = open_dataset(digits_dataset), open_dataset(digits_dataset, labels=[])
+        keyed = open_dataset(digits_dataset, key=True)
+        splits = [data["train"], data["validation"], data["test"], data["train"][:9]]
+        splits += [data["train"][9:18], bare["train"], keyed["train"]]
+        return [split.to_hf()._fingerprint for split in splits]
+
+    assert made() == made()
+    assert len(set(made())) == len(made())
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_fingerprints_of_splits_of_equal_shape(
+    digits_dataset: Path, tmp_path: Path, same: bool
+) -> None:
+    """Also where one shard's bytes are another's."""
+    folder = shutil.copytree(digits_dataset, tmp_path / "copy")
+    info = json.loads((folder / "dataset.json").read_text())
+    if same:
+        (shard,) = info["splits"]["test"]
+        name = shard["shard"].replace("test", "validation")
+        shutil.copy(folder / f"{shard['shard']}.arrow", folder / f"{name}.arrow")
+        info["splits"]["validation"] = [shard | {"shard": name}]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    data = open_dataset(folder)
+    assert data["test"].to_hf()._fingerprint != data["validation"].to_hf()._fingerprint
+
+
 def test_a_hugging_face_dataset_views_the_shards(phrases_dataset: Path, ask_commands: Ask) -> None:
     split = open_dataset(phrases_dataset, key=True)["train"]
     theirs = split.to_hf()

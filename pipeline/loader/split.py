@@ -229,7 +229,7 @@ class Split(torch.utils.data.Dataset[Item]):
             raise UsageError("to_hf gives features as stored: open with normalize=False")
         shards = map(self._mapped.shard, range(len(self.sealed.splits[self.name])))
         names = [*self._labels, *(["key"] if "key" in self._texts else [])]
-        whole = as_hf(self.sealed, [shard.batch for shard in shards], names)
+        whole = as_hf(self.sealed, self.name, [shard.batch for shard in shards], names)
         return whole if self._chosen is None else whole.select(self._chosen)
 
     def _rows(self, indices: Indices) -> Numbers:
