@@ -243,10 +243,15 @@ def restored(state: Any, expected: Mapping[str, Any]) -> Place:
     source = state.get("made_from") if isinstance(state, dict) else None
     if not isinstance(source, dict):
         raise UsageError(f"the state of a loader: expected what it was made from, got {state!r}")
+    if source.keys() != expected.keys():  # a stream counts the batches of a rank, not of all
+        raise UsageError(
+            f"the state of a loader: expected one made from {', '.join(expected)}, got "
+            f"{', '.join(map(str, source))}; go on with what saved it: make_loader or stream"
+        )
     for name, value in expected.items():
-        if source.get(name) != value:
+        if source[name] != value:
             raise UsageError(
-                f"{name}={value}: the state was saved with {name}={source.get(name)}, "
+                f"{name}={value}: the state was saved with {name}={source[name]}, "
                 "and means other batches; take that, or begin the epoch anew"
             )
     found = [state.get(name) for name in Place._fields]
