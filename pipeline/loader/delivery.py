@@ -169,7 +169,15 @@ class _Handed:
         return self
 
     def __next__(self) -> Pair:
-        batch, place = next(self._batches), self._after.popleft()
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception:  # the caller may go on: the batch behind then needs its own place
+            if self._after:
+                self._after.popleft()
+            raise
+        place = self._after.popleft()
         if isinstance(batch, ShardwellError):
             raise batch
         return batch, place
