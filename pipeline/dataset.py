@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,7 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
         check_columns(columns, feature)
         check_classes(columns.labels, info["classes"])
         classes = {name: tuple(names) for name, names in info["classes"].items()}
+        columns = replace(columns, classes={name: len(names) for name, names in classes.items()})
         alphabets = {label: Alphabet(text) for label, text in info.get("alphabets", {}).items()}
         check_alphabets(columns.labels, alphabets)
         check_statistics(info["statistics"], feature)

@@ -12,6 +12,8 @@ import pytest
 from pipeline.dataset import NAME, open_sealed, verify
 from pipeline.errors import DatasetError
 from pipeline.features import Mfcc
+from pipeline.loader import open_dataset
+from pipeline.report.survey import survey
 from tests.sealed import Made, write_made
 
 
@@ -163,6 +165,20 @@ def test_a_shard_listed_twice_is_found(copy: Path) -> None:
     (copy / NAME).write_text(json.dumps(info))
     with pytest.raises(DatasetError, match="train-00000-of-00001: listed more than once"):
         open_sealed(copy)
+
+
+def test_every_reader_finds_a_class_without_a_name(tmp_path: Path) -> None:
+    """``dataset.json`` may be sound, and the shard too, but not together."""
+    folder = small(tmp_path)
+    info = json.loads((folder / NAME).read_text())
+    info["classes"]["digit"] = ["a", "b"]
+    (folder / NAME).write_text(json.dumps(info))
+    message = "label digit: expected classes below 2, or -1 for none, got 2"
+    assert message in "".join(problems(folder))
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(folder)["train"].filter("digit", ["a"])
+    with pytest.raises(DatasetError, match=message):
+        survey(open_sealed(folder), lambda size: None)
 
 
 def test_a_flipped_bit_is_found_by_verify(copy: Path) -> None:
