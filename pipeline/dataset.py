@@ -8,25 +8,35 @@ without it is not a dataset.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.characters import Alphabet
 from pipeline.cores import usable_cores
+from pipeline.declared import (
+    check_alphabets,
+    check_classes,
+    check_columns,
+    check_findings,
+    check_statistics,
+    check_tables,
+    expect,
+    is_count,
+)
 from pipeline.errors import DatasetError, ShardwellError, UsageError
 from pipeline.features import Feature, Pixels, Tokens, Vector, Waveform, from_dict
 from pipeline.files import sha256_of
 from pipeline.moments import mean_and_std, merge
 from pipeline.records import ShardInfo
-from pipeline.shard import LABEL_ARROW_TYPES, REMEDY, Columns, read_shard
+from pipeline.shard import REMEDY, Columns, read_shard
 
 FORMAT = 1
 NAME = "dataset.json"
 AT_ONCE = 4  # shards that are hashed at a time
-FINDING = {"key", "split", "source", "offset", "size", "reason", "left_out"}
 SHARD_NAME = re.compile(r"[a-z]+-\d{5,}-of-\d{5,}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -156,25 +166,22 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
             "prepare the dataset again, or use the version of shardwell that made it"
         )
     try:
-        for name in ("recipe", "protocol", "statistics", "hints", "corpus"):
-            _expect(isinstance(info[name], dict), f"{name} is no table")
-        for finding in info["findings"]:
-            _expect(set(finding) >= FINDING, "findings without key, split, reason and place")
-        splits = {
-            split: tuple(_shard_info(split, shard) for shard in shards)
-            for split, shards in info["splits"].items()
-        }
+        check_tables(info)
+        check_findings(info["findings"])
+        splits = _splits(info["splits"])
         columns = Columns(
             {str(name): str(kind) for name, kind in info["columns"]["labels"].items()},
             str(info["columns"]["dtype"]),
             tuple(info["columns"]["shape"]),
         )
         feature = from_dict(info["features"])
-        _check_columns(columns, feature)
-        classes = {name: tuple(map(str, names)) for name, names in info["classes"].items()}
+        check_columns(columns, feature)
+        check_classes(columns.labels, info["classes"])
+        classes = {name: tuple(names) for name, names in info["classes"].items()}
+        columns = replace(columns, classes={name: len(names) for name, names in classes.items()})
         alphabets = {label: Alphabet(text) for label, text in info.get("alphabets", {}).items()}
-        _check_alphabets(columns, alphabets)
-        _check_statistics(info["statistics"], feature)
+        check_alphabets(columns.labels, alphabets)
+        check_statistics(info["statistics"], feature)
     except (
         KeyError,
         TypeError,
@@ -187,50 +194,27 @@ def parse(folder: Path, info: Any, path: Path | str) -> Sealed:
     return Sealed(folder, info, feature, columns, splits, classes, alphabets)
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
+def _splits(values: Mapping[str, Any]) -> dict[str, tuple[ShardInfo, ...]]:
+    """The shards of every split, each once: listed twice, its examples would be served twice."""
+    splits = {
+        split: tuple(_shard_info(split, shard) for shard in shards)
+        for split, shards in values.items()
+    }
+    for shards in splits.values():
+        twice = [name for name, n in Counter(shard.shard for shard in shards).items() if n > 1]
+        expect(not twice, f"{', '.join(twice[:3])}: listed more than once")
+    return splits
 
 
 def _shard_info(split: str, values: Mapping[str, Any]) -> ShardInfo:
     """A shard's entry; name and hash become paths, so they must be such as ours."""
     info = ShardInfo(**values)
     named = isinstance(info.shard, str) and SHARD_NAME.fullmatch(info.shard)
-    _expect(bool(named) and info.shard.startswith(f"{split}-"), f"{info.shard!r}: no shard's name")
-    _expect(_is_count(info.rows) and _is_count(info.bytes), f"{info.shard}: no counts")
+    expect(bool(named) and info.shard.startswith(f"{split}-"), f"{info.shard!r}: no shard's name")
+    expect(is_count(info.rows) and is_count(info.bytes), f"{info.shard}: no counts")
     hashed = isinstance(info.sha256, str) and SHA256.fullmatch(info.sha256)
-    _expect(bool(hashed), f"{info.shard}: no sha256")
+    expect(bool(hashed), f"{info.shard}: no sha256")
     return info
-
-
-def _check_columns(columns: Columns, feature: Feature) -> None:
-    """The columns must be what the feature gives, with labels of known types."""
-    for name, kind in columns.labels.items():
-        _expect(kind in LABEL_ARROW_TYPES, f"label {name}: unknown type {kind!r}")
-    _expect(columns.dtype == feature.dtype, f"dtype {columns.dtype!r}, not {feature.dtype!r}")
-    own = feature.shape(None)
-    _expect(len(columns.shape) == len(own), f"shape {columns.shape}")
-    for got, wanted in zip(columns.shape, own, strict=True):
-        small = got is None or (_is_count(got) and got < 1 << 31)
-        _expect(small and wanted in (None, got), f"shape {columns.shape}")
-
-
-def _check_alphabets(columns: Columns, alphabets: Mapping[str, Alphabet]) -> None:
-    spelt = {name for name, kind in columns.labels.items() if kind == "characters"}
-    _expect(set(alphabets) == spelt, "alphabets of other labels than those of characters")
-
-
-def _check_statistics(statistics: Mapping[str, Any], feature: Feature) -> None:
-    """Mean and standard deviation: one number per bin, or none at all."""
-    for name in ("mean", "std"):
-        values = statistics[name]
-        if values is not None:
-            _expect(len(values) == feature.bins, f"statistics: {len(values)} of {name}")
-            _expect(all(isinstance(v, float | int) for v in values), f"statistics: {name}")
 
 
 def check_size(path: Path | str, size: int | None, shard: ShardInfo) -> None:

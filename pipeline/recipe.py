@@ -20,7 +20,7 @@ from pipeline.errors import RecipeError, unknown_name
 from pipeline.records import Example, Piece, Ref
 
 LABEL_TYPES = ("class", "int", "float", "text", "characters")
-RESERVED = ("key", "features", "lengths", "split", "hash", "refs")  # columns of our own
+RESERVED = ("key", "features", "lengths", "split", "hash", "refs", "seeds")  # columns of our own
 
 
 @dataclass(frozen=True)

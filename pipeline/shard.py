@@ -16,7 +16,7 @@ Arrow reader reads it (format: https://arrow.apache.org/docs/format/Columnar.htm
 
 import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,14 @@ class Columns:
     """What a shard holds: label types by name, and the features' type and shape.
 
     ``shape`` is one example's shape; its first entry is ``None`` where the length is open.
+    ``classes`` says how many names class labels have, where that is known: it is no part of the
+    file, but whoever reads it holds the numbers against it.
     """
 
     labels: Mapping[str, str]
     dtype: str
     shape: tuple[int | None, ...]
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of a shard."""
@@ -154,7 +157,8 @@ def read_shard(path: Path, columns: Columns) -> Shard:
     The map is private: whoever writes into a view changes their own process's copy, never the file.
 
     Raises:
-        DatasetError: not an Arrow file, cut short, or of another schema.
+        DatasetError: not an Arrow file, cut short, or of another schema; offsets that lead
+            elsewhere, or numbers of classes that there are not.
     """
     try:
         whole = mapped(path)
@@ -180,7 +184,28 @@ def read_shard(path: Path, columns: Columns) -> Shard:
     values = np.frombuffer(whole, columns.dtype, len(inner), start)
     shape = [-1 if width is None else width for width in columns.shape]
     values = values.reshape(shape if offsets is not None else (len(features), *shape))
+    if offsets is not None:
+        _check_offsets(path, offsets, len(values))
+    _check_classes(path, labels, columns.classes)
     return Shard(batch, batch.column("key"), labels, values, offsets)
+
+
+def _check_offsets(path: Path, offsets: npt.NDArray[np.int32], values: int) -> None:
+    """Arrow itself looks at the last one alone, for the others take time to read: 4 bytes a row."""
+    if offsets[0] < 0 or offsets[-1] > values or (offsets[1:] < offsets[:-1]).any():
+        raise DatasetError(f"{path}: damaged offsets of its features; {REMEDY}")
+
+
+def _check_classes(path: Path, labels: Mapping[str, pa.Array], classes: Mapping[str, int]) -> None:
+    """Numbers of classes must have a name, or be -1 for none."""
+    for name, count in classes.items():
+        numbers = view(labels[name])
+        low, high = int(numbers.min(initial=-1)), int(numbers.max(initial=-1))
+        if low < -1 or high >= count:
+            raise DatasetError(
+                f"{path}: label {name}: expected classes below {count}, or -1 for none, "
+                f"got {low if low < -1 else high}; {REMEDY}"
+            )
 
 
 def _only_batch(path: Path, whole: Bytes, schema: pa.Schema) -> pa.RecordBatch:

@@ -37,7 +37,7 @@ FLOORS = (
         "figures",
         "hub",
     },
-    {"labels"},
+    {"labels", "declared"},
     {"fetch", "recipe", "plan", "dataset", "rows", "splits", "hub_files", "parquet_rows"},
     {"build", "remote"},
     {"probe", "ship", "cache", "contents", "publish"},

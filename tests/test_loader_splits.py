@@ -61,6 +61,12 @@ def test_slices_and_filters_are_splits(digits_dataset: Path, phrases_dataset: Pa
     for column, keep in (("key", "abc"), ("key", [3]), ("lengths", ["a"]), ("lengths", [1.5])):
         with pytest.raises(UsageError, match=f"filter by {column}: expected a list of"):
             split.filter(column, keep)
+    for large in (1 << 70, -(1 << 63) - 1, np.uint64((1 << 64) - 1)):
+        with pytest.raises(UsageError, match="filter by lengths: expected numbers of 64 bits"):
+            split.filter("lengths", [5, large])
+    assert len(split.filter("sum", np.array([3, 4], np.uint8))) == len(few)
+    with pytest.raises(UsageError, match="filter by lengths: expected a list of numbers, got '3'"):
+        split.filter("lengths", 3)  # type: ignore[arg-type]
 
 
 def test_classes_are_filtered_by_name(ask_commands: Ask) -> None:
@@ -69,6 +75,9 @@ def test_classes_are_filtered_by_name(ask_commands: Ask) -> None:
     part = split.filter("word", [names[1]])
     assert part.column("word").tolist() == [1] * len(part)
     assert len(split.filter("word", [1])) == len(part) > 0
+    for numbers in (np.array([1]), [np.int32(1)], np.array([1], np.uint64)):
+        assert len(split.filter("word", numbers)) == len(part)
+    assert len(split.filter("word", np.array([0, 1]))) == len(split.filter("word", names[:2]))
     assert len(split.filter("word", lambda words: words == names[1])) == len(part)
     for unknown in ("soup", 99):
         with pytest.raises(UnknownNameError, match=f"unknown class of word '{unknown}'"):
@@ -103,6 +112,28 @@ def test_indices_are_whole_numbers_or_a_bool_each(digits_dataset: Path) -> None:
         make_loader(open_dataset(digits_dataset), 4)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("index", [2**64 - 1, 2**64 - 2, 2**63, 2**70, -(2**70), 300, -301])
+def test_an_index_that_is_too_large_is_not_another(digits_dataset: Path, index: int) -> None:
+    split = open_dataset(digits_dataset)["train"]
+    message = rf"train\[{index}\]: there are 300 examples"
+    for part in (split, split[::1]):
+        for ask in (
+            part.__getitem__,
+            lambda i, part=part: part.batch([i]),
+            lambda i, part=part: part.select([3, i]),
+        ):
+            with pytest.raises(IndexError, match=message):
+                ask(index)
+
+
+def test_indices_of_any_whole_type(digits_dataset: Path) -> None:
+    split = open_dataset(digits_dataset)["train"]
+    for kind in (np.uint8, np.uint64, np.int32, object):
+        indices = np.array([7, 0], kind)
+        assert split.batch(indices)["sum"].tolist() == [split[7]["sum"], split[0]["sum"]]
+    assert len(split.select(np.array([], np.uint64))) == len(split.select([])) == 0
+
+
 def test_a_split_without_shards_is_empty(digits_dataset: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(digits_dataset, tmp_path / "copy")
     info = json.loads((folder / "dataset.json").read_text())
@@ -128,6 +159,37 @@ def test_identity_is_of_the_examples_and_their_order(
     loader = make_loader(train[:200], 10)
     with pytest.raises(UsageError, match=r"data=.*: the state was saved with data="):
         loader.load_state_dict(make_loader(train[100:], 10).state_dict())
+
+
+def test_fingerprints_are_of_the_rows_and_columns(digits_dataset: Path) -> None:
+    """The library takes what ``map`` made before by them: another split's would be served."""
+
+    def made() -> list[str]:
+        data, bare = open_dataset(digits_dataset), open_dataset(digits_dataset, labels=[])
+        keyed = open_dataset(digits_dataset, key=True)
+        splits = [data["train"], data["validation"], data["test"], data["train"][:9]]
+        splits += [data["train"][9:18], bare["train"], keyed["train"]]
+        return [split.to_hf()._fingerprint for split in splits]
+
+    assert made() == made()
+    assert len(set(made())) == len(made())
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_fingerprints_of_splits_of_equal_shape(
+    digits_dataset: Path, tmp_path: Path, same: bool
+) -> None:
+    """Also where one shard's bytes are another's."""
+    folder = shutil.copytree(digits_dataset, tmp_path / "copy")
+    info = json.loads((folder / "dataset.json").read_text())
+    if same:
+        (shard,) = info["splits"]["test"]
+        name = shard["shard"].replace("test", "validation")
+        shutil.copy(folder / f"{shard['shard']}.arrow", folder / f"{name}.arrow")
+        info["splits"]["validation"] = [shard | {"shard": name}]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    data = open_dataset(folder)
+    assert data["test"].to_hf()._fingerprint != data["validation"].to_hf()._fingerprint
 
 
 def test_a_hugging_face_dataset_views_the_shards(phrases_dataset: Path, ask_commands: Ask) -> None:

@@ -119,6 +119,53 @@ def test_a_damaged_shard_is_one_clear_line(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "offsets", [[-1, 2, 3, 5], [0, 4, 3, 5], [0, 2**31 - 1, 3, 5], [0, 2, 3, 6]]
+)
+def test_offsets_that_lead_elsewhere_are_one_clear_line(tmp_path: Path, offsets: list[int]) -> None:
+    path, columns = tmp_path / "x.arrow", Columns({}, "int64", (None,))
+    write_shard(path, columns, ["a", "b", "c"], {}, [np.full(n, 7) for n in (2, 1, 2)])
+    data, sound = path.read_bytes(), np.array([0, 2, 3, 5], np.int32).tobytes()
+    assert data.count(sound) == 1
+    path.write_bytes(data.replace(sound, np.array(offsets, np.int32).tobytes()))
+    with pytest.raises(DatasetError) as caught:
+        read_shard(path, columns)
+    assert str(path) in str(caught.value)
+    assert "prepare or pull the dataset again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "count", "message"),
+    [
+        ([0, 1, 2], 3, None),
+        ([-1, -1, -1], 0, None),
+        ([0, 3, 1], 3, "label word: expected classes below 3, or -1 for none, got 3"),
+        ([0, -2, 9], 3, "label word: expected classes below 3, or -1 for none, got -2"),
+        ([0, 1, 1 << 40], 3, "got 1099511627776"),
+        ([0, 1 << 40, -(1 << 40)], None, None),
+        ([], 3, None),
+    ],
+)
+@pytest.mark.parametrize("length", [1, None])
+def test_classes_without_a_name_are_one_clear_line(
+    tmp_path: Path, numbers: list[int], count: int | None, message: str | None, length: int | None
+) -> None:
+    classes = {} if count is None else {"word": count}
+    path = tmp_path / "x.arrow"
+    columns = Columns({"n": "int", "word": "class"}, "float32", (length,), classes)
+    keys, features = [f"k{i}" for i in numbers], [np.ones(1, np.float32) for _ in numbers]
+    labels = {"n": [-5 for _ in numbers], "word": numbers}
+    write_shard(path, columns, keys, labels, features)
+    if message is None:
+        assert read_shard(path, columns).labels["word"].to_pylist() == numbers
+        return
+    with pytest.raises(DatasetError, match=message) as caught:
+        read_shard(path, columns)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_views_of_slices_start_where_the_slice_starts() -> None:
     array = pa.array([1, 2, 3, 4], pa.int64())
     np.testing.assert_array_equal(view(array.slice(1, 2)), [2, 3])

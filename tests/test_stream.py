@@ -103,6 +103,14 @@ def test_a_stream_goes_on_exactly_where_it_was(
         loader(rank=0, world_size=2).load_state_dict(state)
 
 
+def test_a_stream_and_a_loader_refuse_each_other(numbered_dataset: Path) -> None:
+    streamed = stream(numbered_dataset, "train", BATCH, True, 5)
+    loader = make_loader(open_dataset(numbered_dataset)["train"], BATCH, True, 5)
+    for one, other in ((streamed, loader), (loader, streamed)):
+        with pytest.raises(UsageError, match="go on with what saved it: make_loader or stream"):
+            one.load_state_dict(other.state_dict())
+
+
 @pytest.mark.slow
 def test_a_killed_stream_is_restored(numbered_dataset: Path, tmp_path: Path) -> None:
     """``kill -9`` of all its processes, over and over, anywhere."""

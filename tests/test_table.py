@@ -204,6 +204,7 @@ def test_a_long_list_of_mistakes_is_cut(clips: Path, tmp_path: Path) -> None:
         ("path,x", "label=y", r"line 1: no column y, which label=y asks for; there are path, x"),
         ("path,my word", "keep=my word", r"column my word: can't be kept by that name; rename it"),
         ("path,features", "keep=features", r"column features: can't be kept by that name"),
+        ("path,seeds", "keep=seeds", r"column seeds: can't be kept by that name"),
         ("path,path", "", r"column 'path': expected every column to have its own name"),
         ("path", "", r"holds no row"),
         ("", "", r"no column of paths"),

@@ -14,6 +14,7 @@ from pipeline.features import Feature, LogMel, Mfcc, Pixels, Spectrogram, Wavefo
 from pipeline.loader import Split, make_loader, open_dataset
 from pipeline.loader.draws import seeds_of, uniform
 from pipeline.prepare import Request, prepare_dataset
+from tests.sealed import Made, write_made
 
 Ask = Callable[..., Request]
 Batch = dict[str, Any]
@@ -141,6 +142,19 @@ def test_a_resumed_loader_draws_what_it_would_have_drawn(waves: Split) -> None:
         next(iterator)
     resumed.load_state_dict(begun.state_dict())
     assert [b["first"].tolist() for b in resumed] == wanted[2:]
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_label_called_seeds_is_not_replaced(tmp_path: Path, device: str | None) -> None:
+    rows = [(f"k{n}", {"seeds": n}, np.zeros(400, np.float32)) for n in range(3)]
+    made = Made(Waveform(16000, "float32"), {"seeds": "int"}, {"train": rows})
+    folder = write_made(tmp_path / "made", made)
+    split = open_dataset(folder)["train"]
+    assert next(iter(make_loader(split, 3)))["seeds"].tolist() == [0, 1, 2]
+    with pytest.raises(UsageError, match="label seeds: a batch's seeds to draw from have that"):
+        next(iter(make_loader(split, 3, transform=tag, device=device)))
+    bare = open_dataset(folder, labels=[])["train"]
+    assert len(next(iter(make_loader(bare, 3, transform=tag)))["seeds"]) == 3
 
 
 def test_uniform_is_uniform_and_pinned() -> None:

@@ -72,8 +72,8 @@ def make_loader(
         split.lengths,
         split.identity,
     )
-    made, then = arranged(split.batch, transform, split, seed, device)
-    return Loader(made, then, turns, len(split), seed, num_workers, pin_memory)
+    made, then = arranged(split.batch, transform, split, turns.order.seed, device)
+    return Loader(made, then, turns, len(split), turns.order.seed, num_workers, pin_memory)
 
 
 def ranks_of(rank: int | None, world: int | None) -> Ranks:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.errors import ShardwellError, UsageError
+from pipeline.loader.order import whole
 from pipeline.loader.split import Batch
 from pipeline.loader.turns import Place
 
@@ -83,8 +84,9 @@ class Loader(torch.utils.data.DataLoader[Batch]):
         Raises:
             UsageError: it is no whole number from 0 on.
         """
-        if not isinstance(epoch, int) or epoch < 0:
-            raise UsageError(f"epoch={epoch!r}: expected a whole number from 0 on")
+        epoch = whole("epoch", epoch, "a whole number from 0 on")
+        if epoch < 0:
+            raise UsageError(f"epoch={epoch}: expected a whole number from 0 on")
         if epoch != self._next.epoch:
             self._next = self._delivered = Place(epoch)
 
@@ -169,7 +171,15 @@ class _Handed:
         return self
 
     def __next__(self) -> Pair:
-        batch, place = next(self._batches), self._after.popleft()
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception:  # the caller may go on: the batch behind then needs its own place
+            if self._after:
+                self._after.popleft()
+            raise
+        place = self._after.popleft()
         if isinstance(batch, ShardwellError):
             raise batch
         return batch, place

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from pipeline.columns import view
@@ -15,7 +14,7 @@ from pipeline.dataset import Sealed
 from pipeline.errors import DatasetError
 from pipeline.loader.gather import Located, Numbers, Shards, UnmappedError, places_of
 from pipeline.records import ShardInfo
-from pipeline.shard import REMEDY, Shard, read_shard
+from pipeline.shard import Shard, read_shard
 
 Held = Callable[[ShardInfo], AbstractContextManager[Path]]
 
@@ -111,14 +110,8 @@ class Mapped:
         if len(shard) != info.rows:
             raise DatasetError(f"{path}: expected {info.rows} rows, got {len(shard)}")
         if shard.offsets is not None:
-            _check(shard.offsets, len(shard.values), str(path))
             self.shards.offsets[number] = shard.offsets.ctypes.data
         for addresses, (name, _) in zip(self.shards.numbers, self._kinds, strict=True):
             addresses[number] = view(shard.labels[name]).ctypes.data
         self.shards.values[number] = shard.values.ctypes.data
         return shard
-
-
-def _check(offsets: npt.NDArray[np.int32], values: int, path: str) -> None:
-    if offsets[0] < 0 or offsets[-1] > values or (offsets[1:] < offsets[:-1]).any():
-        raise DatasetError(f"{path}: damaged offsets of its features; {REMEDY}")

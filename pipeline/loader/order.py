@@ -5,7 +5,9 @@ itself, or by one permutation of all examples, or by permutations of blocks and 
 of them, so that a disk reads long runs.
 """
 
+import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,18 @@ from pipeline.loader.permutation import Numbers, Permutation, key_of
 
 BLOCK, BLOCKS = 256, 32  # examples in a run of the disk, and runs that are mixed together
 SHUFFLES = ("none", "examples", "blocks")
+
+
+def whole(name: str, value: Any, expected: str) -> int:
+    """A whole number of any type, NumPy's among them, as Python's: it goes into saved states.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise UsageError(f"{name}={value!r}: expected {expected}") from None
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class Order:
     def __post_init__(self) -> None:
         if self.shuffle not in SHUFFLES:
             raise UsageError(f"shuffle={self.shuffle!r}: expected True, False or 'blocks'")
+        object.__setattr__(self, "seed", whole("seed", self.seed, "0 to 2^63 - 1"))
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed={self.seed}: expected 0 to 2^63 - 1")
 

@@ -12,6 +12,7 @@ import torch
 from pipeline.characters import Alphabet
 from pipeline.dataset import Sealed
 from pipeline.errors import UsageError, unknown_name
+from pipeline.loader.filtering import named, wanted_values
 from pipeline.loader.gather import Located, Numbers, places_of
 from pipeline.loader.mapped import Held, Mapped
 from pipeline.loader.serving import serving
@@ -110,7 +111,7 @@ class Split(torch.utils.data.Dataset[Item]):
         """
         values, names = self.column(column), self.classes.get(column)
         if names:
-            values = _named(names, values)
+            values = named(names, values)
         if callable(keep):
             mask = np.asarray(keep(values))
             if mask.dtype != bool or mask.shape != values.shape:
@@ -119,7 +120,7 @@ class Split(torch.utils.data.Dataset[Item]):
                     f"got {mask.dtype} of shape {mask.shape}"
                 )
             return self.select(mask)
-        return self.select(np.isin(values, _wanted(column, keep, names, values.dtype)))
+        return self.select(np.isin(values, wanted_values(column, keep, names, values.dtype)))
 
     def column(self, name: str) -> Column:
         """``lengths``, ``key`` or a label of every example: (len,) int64, float64 or StringDType.
@@ -229,23 +230,24 @@ class Split(torch.utils.data.Dataset[Item]):
             raise UsageError("to_hf gives features as stored: open with normalize=False")
         shards = map(self._mapped.shard, range(len(self.sealed.splits[self.name])))
         names = [*self._labels, *(["key"] if "key" in self._texts else [])]
-        whole = as_hf(self.sealed, [shard.batch for shard in shards], names)
+        whole = as_hf(self.sealed, self.name, [shard.batch for shard in shards], names)
         return whole if self._chosen is None else whole.select(self._chosen)
 
     def _rows(self, indices: Indices) -> Numbers:
         """Indices as rows of the whole split; negative ones count from the end."""
-        wanted, n = np.asarray(indices), len(self)
-        if wanted.dtype == bool and wanted.shape == (n,):
-            wanted = np.flatnonzero(wanted)
-        elif wanted.size and not np.issubdtype(wanted.dtype, np.integer):
+        given, n = np.asarray(indices), len(self)
+        mask = given.dtype == bool and given.shape == (n,)
+        wanted = np.flatnonzero(given) if mask else _whole(indices)
+        if wanted is None:
             raise UsageError(
                 f"indices of {self.name}: expected whole numbers or {n} bools, "
-                f"got {wanted.dtype} of shape {wanted.shape}"
+                f"got {given.dtype} of shape {given.shape}"
             )
-        wanted = wanted.astype(np.int64).reshape(-1)
-        low, high = int(wanted.min(initial=0)), int(wanted.max(initial=-1))
+        # Before they become int64: numbers that don't fit would wrap to others that do.
+        low, high = (int(wanted.min()), int(wanted.max())) if wanted.size else (0, -1)
         if low < -n or high >= n:
             raise IndexError(f"{self.name}[{high if high >= n else low}]: there are {n} examples")
+        wanted = wanted.astype(np.int64).reshape(-1)
         wanted = np.where(wanted < 0, wanted + n, wanted)
         return wanted if self._chosen is None else self._chosen[wanted]
 
@@ -270,28 +272,11 @@ class Split(torch.utils.data.Dataset[Item]):
         return served
 
 
-def _named(names: Sequence[str], values: Column) -> Column:
-    """Class numbers as names; "" for what has no class."""
-    return np.array([*names, ""], np.dtypes.StringDType())[values]
-
-
-def _wanted(
-    column: str, keep: Collection[Any], names: Sequence[str] | None, dtype: np.dtype[Any]
-) -> Column:
-    """The wanted values as an array of the column's type; a class may be given by its number."""
-    kinds = (str,) if names or dtype.kind == "T" else (int, np.integer)
-    kinds = (*kinds, float, np.floating) if dtype.kind == "f" else kinds
-    values = []
-    for value in () if isinstance(keep, str) else keep:
-        by_number = names and type(value) is int and 0 <= value < len(names)
-        found = names[value] if names and by_number else value
-        if names and found not in names:
-            raise unknown_name(f"class of {column}", str(value), names)
-        if isinstance(found, bool) or not isinstance(found, kinds):
-            keep = str(value)
-            break
-        values.append(found)
-    if isinstance(keep, str):
-        wanted = "texts" if kinds == (str,) else "numbers"
-        raise UsageError(f"filter by {column}: expected a list of {wanted}, got {keep!r}")
-    return np.array(values, dtype)
+def _whole(indices: Indices) -> Column | None:
+    """Indices as an array of whole numbers; None where they are something else."""
+    found = np.asarray(indices)
+    if not found.size or np.issubdtype(found.dtype, np.integer):
+        return found
+    # Of whole numbers above 2^63 NumPy makes floats, or objects.
+    given = np.asarray(indices, object)
+    return given if all(type(i) is not bool and isinstance(i, int) for i in given.flat) else None

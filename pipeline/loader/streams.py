@@ -102,8 +102,8 @@ def stream(
         part.identity,
     )
     streamed = _Streamed(part, shards, fetching)
-    made, then = arranged(streamed, transform, part, seed, device)
-    return Loader(made, then, turns, len(part), seed, num_workers, pin_memory)
+    made, then = arranged(streamed, transform, part, turns.order.seed, device)
+    return Loader(made, then, turns, len(part), turns.order.seed, num_workers, pin_memory)
 
 
 def _opened(where: str | Path, cache: Path, most: int) -> tuple[Sealed, Cache | None]:

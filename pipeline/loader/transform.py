@@ -50,6 +50,11 @@ class Gathered:
     def __call__(self, epoch: int, wanted: Numbers | Wanted) -> Batch:
         """A batch of an epoch: indices, or what a stream says of it."""
         batch = self.batch(wanted)
+        if "seeds" in batch:  # of a dataset that was prepared before recipes refused the name
+            raise UsageError(
+                "label seeds: a batch's seeds to draw from have that name; open without it: "
+                "labels=[...], or make the loader without a transform"
+            )
         indices = wanted.rows if isinstance(wanted, Wanted) else wanted
         batch["seeds"] = seeds_of(self.seed, epoch, indices)
         for step in self.steps:

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.loader.order import Order
+from pipeline.loader.order import Order, whole
 from pipeline.loader.permutation import Numbers, Permutation
 
 AT_ONCE = 8192  # places that are looked up together: one by one they take ten times as long
 WINDOW = 8192
+SHOWN = {"size": "batch_size"}  # by the names that users know
 
 Lengths = Callable[[Numbers], Numbers]  # examples → their lengths in frames
 
@@ -56,10 +57,12 @@ class Batching:
 
     def __post_init__(self) -> None:
         for name in ("size", "max_frames", "window"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                shown = "batch_size" if name == "size" else name
-                raise UsageError(f"{shown}={value!r}: expected a whole number, at least 1")
+            if getattr(self, name) is not None:
+                shown, expected = SHOWN.get(name, name), "a whole number, at least 1"
+                value = whole(shown, getattr(self, name), expected)
+                object.__setattr__(self, name, value)
+                if value < 1:
+                    raise UsageError(f"{shown}={value}: expected {expected}")
         if self.size is None and self.max_frames is None:
             raise UsageError("batch_size=None, max_frames=None: expected one of them, or both")
         if self.max_frames is not None and self.window is None:
@@ -74,6 +77,9 @@ class Ranks:
     world: int
 
     def __post_init__(self) -> None:
+        for name, shown in (("rank", "rank"), ("world", "world_size")):
+            value = whole(shown, getattr(self, name), "a whole number")
+            object.__setattr__(self, name, value)
         if not 0 <= self.rank < self.world:
             raise UsageError(f"rank={self.rank}: expected 0 to world_size - 1 = {self.world - 1}")
 
@@ -226,7 +232,7 @@ class Turns:
 def made_from(batching: Batching, order: Order, data: str) -> dict[str, Any]:
     """What the batches of an epoch depend on, by the names that users know."""
     values = asdict(batching) | asdict(order) | {"data": data}
-    return {"batch_size" if name == "size" else name: value for name, value in values.items()}
+    return {SHOWN.get(name, name): value for name, value in values.items()}
 
 
 def saved(place: Place, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,10 +249,15 @@ def restored(state: Any, expected: Mapping[str, Any]) -> Place:
     source = state.get("made_from") if isinstance(state, dict) else None
     if not isinstance(source, dict):
         raise UsageError(f"the state of a loader: expected what it was made from, got {state!r}")
+    if source.keys() != expected.keys():  # a stream counts the batches of a rank, not of all
+        raise UsageError(
+            f"the state of a loader: expected one made from {', '.join(expected)}, got "
+            f"{', '.join(map(str, source))}; go on with what saved it: make_loader or stream"
+        )
     for name, value in expected.items():
-        if source.get(name) != value:
+        if source[name] != value:
             raise UsageError(
-                f"{name}={value}: the state was saved with {name}={source.get(name)}, "
+                f"{name}={value}: the state was saved with {name}={source[name]}, "
                 "and means other batches; take that, or begin the epoch anew"
             )
     found = [state.get(name) for name in Place._fields]
