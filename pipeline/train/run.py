@@ -21,6 +21,7 @@ from pipeline.train.checkpoint import (
     save,
     typed,
 )
+from pipeline.train.device import add_up_in_order
 from pipeline.train.fitting import UNFIT, build, in_words, statistics
 from pipeline.train.models import entry
 from pipeline.train.recogniser import Recogniser
@@ -76,7 +77,7 @@ def begin(
         UsageError: the folder holds another run, or processes can't share a batch.
         ModelError: nobody can go on from the last checkpoint.
     """
-    rest = settings.batch_size % accelerator.num_processes
+    share, rest = divmod(settings.batch_size, accelerator.num_processes)
     if rest:
         raise UsageError(
             f"batch_size={settings.batch_size}: expected a multiple of the "
@@ -87,7 +88,7 @@ def begin(
     optimizer = _optimizer(recogniser, settings)
     loader = make_loader(
         data["train"],
-        settings.batch_size // accelerator.num_processes,
+        share,
         shuffle=True,
         seed=settings.seed,
         window=settings.window,
@@ -96,9 +97,13 @@ def begin(
         transform=steps(description.settings["augment"], data.get(NOISE), recogniser),
         device=accelerator.device,
     )
-    with accelerator.main_process_first():
-        saved = runs.begin(folder, runs.recorded(data, settings))
+    what = runs.recorded(data, settings)
+    saved = runs.begun(folder, what)  # every process looks: where it is refused, all of them end
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        runs.record(folder, what)
     model, prepared = accelerator.prepare(recogniser.model, optimizer)
+    add_up_in_order(model)
     progress = _resumed(saved, folder, recogniser, optimizer, loader) if saved else Progress()
     run = Run(
         settings,
