@@ -1,7 +1,8 @@
-"""``torchrun … train``: as one process, killed and gone on with."""
+"""``torchrun … train``: as one process, killed and gone on with, by more or fewer processes."""
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.errors import ModelError
 from pipeline.features import Mfcc
 from pipeline.loader import open_dataset
 from pipeline.train import Settings, parse_options, settings_for, train
@@ -129,6 +131,40 @@ def test_killed_processes_end_with_the_same_weights(
     killed(world, words, cut, given, steps)
     torchrun(world, words, cut, given)
     assert same(whole, cut)
+
+
+def test_another_number_of_processes_goes_on(words: Path, tmp_path: Path) -> None:
+    """No dropout, no batch normalisation, nothing to fill up: the same weights up to rounding."""
+    given: Given = {"model": "lstm", "options": "hidden=16", "save_every": 1}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    torchrun(2, words, whole, given)
+    killed(2, words, cut, given, 8)
+    alone = shutil.copytree(cut, tmp_path / "alone")
+    train(words, settings(given), alone)
+    torchrun(3, words, cut, given)
+    for other in (alone, cut):
+        torch.testing.assert_close(load_file(whole / LAST), load_file(other / LAST))
+        assert len(events(whole)) == len(events(other))
+        for one, again in zip(events(whole)[:-1], events(other)[:-1], strict=True):
+            for name in ("loss", "train_loss", "held_out_loss"):
+                assert one[name] == pytest.approx(again[name], rel=1e-5)
+
+
+def test_another_number_of_processes_begins_an_epoch_of_windows(
+    words: Path, tmp_path: Path
+) -> None:
+    given: Given = {"model": "lstm", "options": "hidden=16", "window": 8, "batch_size": 2}
+    cut, other = tmp_path / "cut", tmp_path / "other"
+    killed(2, words, cut, given | {"save_every": 1}, 3)
+    message = (
+        r"last.safetensors: can't go on from it: it is in the midst of an epoch that window=8 cut "
+        r"into batches of 1 per process, now 2, so that only as many processes as before can; remo"
+    )
+    with pytest.raises(ModelError, match=message):
+        train(words, settings(given), cut)
+    killed(2, words, other, given, 18)  # saved with the evaluation after an epoch
+    assert load(other, LAST).progress["loader"]["batch"] == 0
+    assert train(words, settings(given), other).steps == 5 * 18
 
 
 def test_several_processes_train_as_one(words: Path, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def begin(
         runs.record(folder, what)
     model, prepared = accelerator.prepare(recogniser.model, optimizer)
     add_up_in_order(model)
-    progress = _resumed(saved, folder, recogniser, optimizer, loader) if saved else Progress()
+    progress = (
+        _resumed(saved, folder, share, recogniser, optimizer, loader) if saved else Progress()
+    )
     run = Run(
         settings,
         description,
@@ -128,6 +130,7 @@ def begin(
 def _resumed(
     saved: Saved,
     folder: Path,
+    share: int,
     recogniser: Recogniser,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
@@ -138,13 +141,35 @@ def _resumed(
         recogniser.load_state_dict(dict(saved.weights))
         restore_optimizer(optimizer, saved.optimizer)
         if progress.loader is not None:
-            loader.load_state_dict(progress.loader)
+            loader.load_state_dict(_shared(progress.loader, share))
     except UNFIT as error:
         raise ModelError(
             f"{folder / LAST}: can't go on from it: {in_words(error)}; "
             "remove the run's folder, or choose another --out"
         ) from None
     return progress
+
+
+def _shared(state: Mapping[str, Any], share: int) -> Mapping[str, Any]:
+    """A loader's state, for processes that have ``share`` examples of each step.
+
+    However many they are, a step sees the same examples, so that a place is one for any number of
+    them. But windows make other batches for other shares: then only an epoch's begin is.
+
+    Raises:
+        UsageError: in the midst of an epoch of windows.
+    """
+    source = state.get("made_from")
+    before = source.get("batch_size") if isinstance(source, dict) else None
+    if source is None or before in (None, share):
+        return state  # as it is, or damaged: the loader says how
+    if state["batch"] and source["window"] is not None:
+        raise UsageError(
+            f"it is in the midst of an epoch that window={source['window']} cut into batches of "
+            f"{before} per process, now {share}, so that only as many processes as before can"
+        )
+    batch = state["batch"] * before // share
+    return {**state, "batch": batch, "made_from": {**source, "batch_size": share}}
 
 
 def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
