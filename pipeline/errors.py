@@ -124,6 +124,15 @@ def to_mend(where: object, mistakes: Sequence[str], shown: int = 50) -> Lines:
     return lines(head, *told, *more)
 
 
+def example_name(keys: Sequence[str], i: int) -> str:
+    """What an error calls an example of a batch: its key; its number where keys are not served.
+
+    >>> example_name(["yes/anna.wav"], 0), example_name((), 3)
+    ('yes/anna.wav', 'example 3 of the batch (key=True names it)')
+    """
+    return keys[i] if keys else f"example {i} of the batch (key=True names it)"
+
+
 def unknown_name(what: str, got: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not known: lists the known ones, the nearest first.
 

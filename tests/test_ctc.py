@@ -119,7 +119,11 @@ def test_equal_neighbours_need_a_frame_more() -> None:
 @pytest.mark.parametrize(
     ("texts", "names", "message"),
     [
-        (["aa", "ab"], (), r"example 0 of the batch: its transcript needs 3 frames.*leaves 2;"),
+        (
+            ["aa", "ab"],
+            (),
+            r"example 0 of the batch \(key=True names it\): its transcript needs 3 frames.* 2;",
+        ),
         (["ab", "aba"], ("x", "y"), r"^y: its transcript needs 3 frames, the model leaves 2;"),
         (["aa", "bb"], ("x", "y"), r"^x: .* leaves 2, as do 1 more of its batch; take a smaller"),
     ],

@@ -1,6 +1,5 @@
 """The trainer learns, repeats itself, goes on where it was cut off, refuses what doesn't fit."""
 
-import json
 import math
 import os
 import subprocess
@@ -394,26 +393,6 @@ def test_a_killed_run_ends_with_the_same_weights(commands: Path, tmp_path: Path)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert same(weights(tmp_path / "whole", BEST), weights(tmp_path / "cut", BEST))
     assert events(tmp_path / "whole") == events(tmp_path / "cut")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(commands: Path, tmp_path: Path) -> None:
-    """Each takes one example of a batch of two; the ninth is alone, and what follows may differ."""
-    flags = f"{commands} --model lstm --options hidden=16 --epochs 1 --eval-every 1 --device cpu"
-    batch = ["--batch-size", "2"]
-    one = [*COMMAND, *flags.split(), *batch, "--json", "--out", str(tmp_path / "one")]
-    subprocess.run(one, cwd=ROOT, env=ONE_THREAD, check=True, capture_output=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    two = [*torchrun, "-m", *one[2:-1], str(tmp_path / "two")]
-    done = subprocess.run(two, cwd=ROOT, env=ONE_THREAD, check=True, capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert sum("parameters" in line for line in lines) == 1  # one process speaks
-    first, second = (events(tmp_path / name) for name in ("one", "two"))
-    assert len(first) == len(second)
-    whole_batches = 9 // 2
-    for a, b in zip(first[:whole_batches], second[:whole_batches], strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
-        assert a["train"] == b["train"]
 
 
 def test_every_process_measures_the_same(

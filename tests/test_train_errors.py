@@ -1,5 +1,6 @@
 """What can't be trained, evaluated or predicted, from the command line: a line that says why."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.loader import open_dataset
 from pipeline.prepare import Request, prepare_dataset
 from pipeline.train.checkpoint import load
 from pipeline.train.folder import events
+from tests.clips import recordings
 from tests.sealed import Made, write_made
 
 Ask = Callable[..., Request]
@@ -90,6 +92,69 @@ def test_a_transcript_that_is_too_long_names_its_clip(
     assert key in open_dataset(folder, key=True)["train"].column("key").tolist()
     assert "its transcript needs" in line
     assert "take a smaller stride" in line
+
+
+SHORT = {"blop.wav": 200, "blip.wav": 150, "blap.wav": 1}  # samples: too few for a frame
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Ask:
+    """``ask(features)`` → a request for a table of clips as long as they are, some too short."""
+    held_out = {"long1.wav": 9000, "long2.wav": 8000} | SHORT
+    clips = dict(recordings(6))
+    for name, samples in held_out.items():
+        file = io.BytesIO()
+        soundfile.write(file, np.full(samples, 0.1, np.float32), 16000, format="WAV")
+        clips[name] = file.getvalue()
+    splits = ["train"] * 6 + ["validation", "test", "validation", "test", "test"]
+    lines = ["path\tlabel\ttext\tsplit"]
+    for i, (name, data) in enumerate(clips.items()):
+        (tmp_path / name).write_bytes(data)
+        lines.append(f"{name}\t{('no', 'yes')[i % 2]}\t{'abcdefghijk'[i]}\t{splits[i]}")
+    table = tmp_path / "spoken.tsv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    places = {"data": table, "out": tmp_path / "data", "cache": tmp_path / "cache"}
+    return lambda features: Request(
+        recipe="table", features=features, max_bad=len(SHORT), engine="serial", **places
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "named"),
+    [
+        ("crnn", (), ("test", "blip.wav", 150, "2 of 3")),
+        ("crnn", ("--split", "validation"), ("validation", "blop.wav", 200, "1 of 2")),
+        ("crnn_ctc", (), ("test", "blip.wav", 150, "2 of 3")),
+        ("crnn_ctc", ("--lm-text", "train"), ("validation", "blop.wav", 200, "1 of 2")),
+    ],
+)
+def test_a_clip_too_short_for_a_frame_is_named(
+    model: str,
+    asked: tuple[str, ...],
+    named: tuple[str, str, int, str],
+    spoken: Ask,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The model's own features left such clips out; a dataset of the same samples holds them."""
+    stored, clips = (
+        prepare_dataset(spoken(kind)).folder for kind in ("log_mel:top=none", "waveform")
+    )
+    run, target = tmp_path / "run", "label" if model == "crnn" else "text"
+    settings = ["--model", model, "--target", target, "--options", "hidden=8,bidirectional=false"]
+    few = ["--epochs", "1", "--batch-size", "6", "--device", "cpu", "--json"]
+    assert main(["train", str(stored), *settings, *few, "--out", str(run)]) == 0
+    split, key, samples, share = named
+    line = failed(capsys, 1, "evaluate", run, clips, *asked, "--device", "cpu")
+    assert line == (
+        f"shardwell: {clips}: {split}: {key} is too short for the model's log_mel: expected 201 "
+        f"samples or more, got {samples} (too short: {share} clips); "
+        "take a dataset of log_mel, prepared with --max-bad: it is without such clips"
+    )
+    assert main(["evaluate", str(run), str(stored), *asked, "--device", "cpu"]) == 0  # as it says
+    for more in ((), ("--stream",)):
+        line = failed(capsys, 1, "predict", run, tmp_path / key, *more)
+        assert line.startswith(f"shardwell: {tmp_path / key}: {samples} samples are too few: expec")
 
 
 def test_what_a_saved_model_can_not_be_asked(

@@ -11,10 +11,10 @@ import torch
 
 from pipeline.errors import ClipError, FeatureError, UsageError
 from pipeline.features import Feature, LogMel, Mfcc, Pixels, Spectrogram, Waveform
-from pipeline.loader import Split, make_loader, open_dataset
+from pipeline.loader import Split, make_loader, open_dataset, stream
 from pipeline.loader.draws import seeds_of, uniform
 from pipeline.prepare import Request, prepare_dataset
-from tests.sealed import Made, write_made
+from tests.sealed import Made, write_made, write_sealed
 
 Ask = Callable[..., Request]
 Batch = dict[str, Any]
@@ -237,16 +237,27 @@ def test_features_need_samples_as_recorded(ask_commands: Ask, digits_dataset: Pa
         make_loader(short, 4, transform=mfcc)
 
 
-def test_a_clip_too_short_for_a_feature_is_named(waves: Split) -> None:
-    def cut(batch: Batch) -> Batch:
-        return batch | {"lengths": batch["lengths"].clamp(max=100)}
-
-    for device in (None, "cpu"):
-        loader = make_loader(waves, 4, transform=[cut, Mfcc.at(16000)], device=device)
-        with pytest.raises(
-            ClipError, match=r"100 samples is too short for mfcc: expected 201; leave"
-        ):
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("key", [True, False])
+def test_a_clip_too_short_for_a_feature_is_named(
+    device: str | None, key: bool, tmp_path: Path
+) -> None:
+    rows = [np.zeros(n, np.float32) for n in (300, 201, 200, 9000)]
+    folder = write_sealed(tmp_path / "data", rows, 1, fixed=False)
+    split, given = open_dataset(folder, key=key)["train"], {"transform": Mfcc.at(16000)}
+    for loader in (
+        make_loader(split, 4, device=device, **given),
+        stream(folder, "train", 4, device=device, key=key, **given),
+    ):
+        with pytest.raises(ClipError) as caught:
             next(iter(loader))
+        name = "00000002" if key else "example 2 of the batch (key=True names it)"
+        assert str(caught.value) == (
+            f"train: {name} is too short for mfcc: expected 201 samples or more, got 200; "
+            'leave such clips out: split.filter("lengths", lambda n: n >= 201)'
+        )
+    whole = split.filter("lengths", lambda n: n >= 201)
+    assert len(next(iter(make_loader(whole, 4, device=device, **given)))["lengths"]) == 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-from pipeline.errors import ClipError, FeatureError, UsageError
+from pipeline.errors import ClipError, FeatureError, UsageError, example_name
 from pipeline.features import KINDS, Feature, LogMel, Mfcc, Spectrogram, Waveform
 from pipeline.features.module import FeatureModule
 from pipeline.loader.draws import seeds_of
@@ -86,21 +86,21 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Computed:
-    """Waveforms → a feature, by its own ``apply`` or by its module: what a prepared one gives."""
+    """Waveforms → a feature, by its own ``apply`` or by its module: what a prepared one gives.
 
+    ``split`` is the name of theirs, for errors.
+    """
+
+    split: str
     feature: Spectral
     compute: Callable[[torch.Tensor], torch.Tensor]
 
     def __call__(self, batch: Batch) -> Batch:
         """Clips of one length together, from their samples alone; ``lengths`` become frames."""
         samples, lengths = batch["features"], batch["lengths"]
-        least = self.feature.analysis.shortest
         groups = lengths.unique().tolist()
-        if groups[0] < least:
-            raise ClipError(
-                f"a clip of {groups[0]} samples is too short for {self.feature.kind}: expected "
-                f'{least}; leave such clips out: split.filter("lengths", lambda n: n >= {least})'
-            )
+        if groups[0] < self.feature.analysis.shortest:
+            raise self._too_short(lengths, batch.get("key", ()))
         frames = [self.feature.analysis.frames(n) for n in groups]
         if len(groups) == 1:
             values = self.compute(samples[:, : groups[0]])
@@ -112,6 +112,15 @@ class Computed:
             values[rows, :count] = self.compute(samples[rows, :n])
             counts[rows] = count
         return batch | {"features": values, "lengths": counts}
+
+    def _too_short(self, lengths: torch.Tensor, keys: Sequence[str]) -> ClipError:
+        """The error of the shortest clip of a batch, which lacks samples for one frame."""
+        least, i = self.feature.analysis.shortest, int(lengths.argmin())
+        return ClipError(
+            f"{self.split}: {example_name(keys, i)} is too short for {self.feature.kind}: "
+            f"expected {least} samples or more, got {int(lengths[i])}; "
+            f'leave such clips out: split.filter("lengths", lambda n: n >= {least})'
+        )
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ def _step(
     if isinstance(step, Spectral):
         _check(step, split)
         compute = Applied(step) if device is None else FeatureModule(step).to(device)
-        return Computed(step, compute)
+        return Computed(split.name, step, compute)
     if _is_feature(step):
         raise FeatureError(f"transform: {step.kind} are not computed from samples")
     if not callable(step):

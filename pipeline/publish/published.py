@@ -85,9 +85,6 @@ def parse_published(endpoint: str, place: Place, commit: str, name: str, data: b
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: not readable as JSON: {error}") from None
     sealed = parse(Path(place.repository, name), values, source)
-    named = {label for label, kind in sealed.columns.labels.items() if kind == "class"}
-    if set(sealed.classes) != named:
-        raise DatasetError(f"{source}: damaged: classes of labels that it has not")
     config = Config(name, sealed, tuple(sealed.splits))
     form, files = _files(values, config, source)
     return Published(endpoint, place, commit, config, form, files, data)

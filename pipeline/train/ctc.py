@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import ctc_loss as torch_ctc_loss
 
 from pipeline.characters import BLANK
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, example_name
 from pipeline.train.models.frames import Frames
 
 
@@ -43,11 +43,10 @@ def ctc_loss(
     short = (needed > left).nonzero().flatten().tolist()
     if short:
         i = short[0]
-        name = keys[i] if keys else f"example {i} of the batch"
         others = f", as do {len(short) - 1} more of its batch" if len(short) > 1 else ""
         raise ModelError(
-            f"{name}: its transcript needs {int(needed[i])} frames, the model leaves "
-            f"{int(left[i])}{others}; take a smaller stride, as --options stride=1"
+            f"{example_name(keys, i)}: its transcript needs {int(needed[i])} frames, "
+            f"the model leaves {int(left[i])}{others}; take a smaller stride, as --options stride=1"
         )
     log_probs = frames.logits.float().log_softmax(2).transpose(0, 1)
     device = log_probs.device

@@ -18,6 +18,7 @@ from pipeline.train.beam import Floats, best_texts, log_probabilities, tuned
 from pipeline.train.checkpoint import Saved
 from pipeline.train.device import device_of
 from pipeline.train.evaluation import batch_size_of
+from pipeline.train.fitting import check_lengths
 from pipeline.train.fusion import Fusion, fuse, units
 from pipeline.train.lm_text import permitted, read_transcripts
 from pipeline.train.ngram import NGram, estimate, perplexity
@@ -85,6 +86,7 @@ def decode(
             missing, or it is validation's own scores that are asked for: the weights are chosen
             there.
         ModelError: the model is damaged, or for other features.
+        ClipError: a clip is too short for the model's features; named.
     """
     task_of(saved, fuse(language, 1.0, 0.0))  # refuses what does not transcribe
     _check(data)
@@ -94,6 +96,8 @@ def decode(
         )
     where = device_of(device)
     recogniser = reading(saved, data).to(where)
+    for name in ("validation", split):
+        check_lengths(recogniser, data[name])
     known, asked = (_heard(saved, recogniser, data[n], where) for n in ("validation", split))
     alphabet = transcription.alphabet(saved.description.names)
     weighed: Fusion = tuned(known.sounds, known.said, alphabet, fuse(language, 1.0, 0.0))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import UsageError, unknown_name
 
@@ -67,3 +69,36 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     So a run that goes on after a step needs no generator's state.
     """
     torch.manual_seed((seed << 31) ^ (step << 10) ^ rank)
+
+
+def add_up_in_order(model: nn.Module) -> None:
+    """Have what several processes found as a model's gradients added up in the order of these.
+
+    A ring of processes adds each part of its message up in another order, and torch puts gradients
+    together otherwise after the first step of a process than in it. So a run of three that goes on
+    would round otherwise than one that was never cut off. On a GPU nobody promises its bits.
+    """
+    if isinstance(model, DistributedDataParallel) and model.device_type == "cpu":
+        model.register_comm_hook(None, lambda state, bucket: _mean(bucket.buffer()))
+
+
+def _mean(own: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
+    """The mean of a tensor over all processes, some time later."""
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    gathering = distributed.all_gather(parts, own, async_op=True)
+
+    def mean(gathered: object) -> torch.Tensor:
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total / len(parts)
+
+    found: torch.futures.Future[torch.Tensor] = gathering.get_future().then(mean)
+    return found
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: each has running means of its own batches."""
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)

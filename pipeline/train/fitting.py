@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.dataset import Sealed
-from pipeline.errors import ModelError, UsageError, unknown_name
+from pipeline.errors import ClipError, ModelError, UsageError, unknown_name
 from pipeline.features import Feature, Tokens, Waveform, from_dict, parse, to_dict
 from pipeline.features.module import FeatureModule
 from pipeline.loader import Dataset, Split, make_loader
@@ -188,6 +188,23 @@ def check_classes(data: Dataset, split: str, target: str) -> None:
         raise UsageError(
             f"{sealed.folder}: {none:,} of {len(part):,} examples of {split} have no {target}; "
             "prepare it without them, or take another --target"
+        )
+
+
+def check_lengths(recogniser: Recogniser, split: Split) -> None:
+    """Raise ClipError where a clip has too few samples for one frame of a model's features."""
+    front = recogniser.front
+    if front is None or isinstance(front.feature, Waveform):
+        return  # what the split holds is what the model sees
+    least, lengths = front.feature.analysis.shortest, split.column("lengths")
+    short = np.flatnonzero(lengths < least)
+    if len(short):
+        key, kind = split.select(short[:1]).column("key")[0], front.feature.kind
+        raise ClipError(
+            f"{split.sealed.folder}: {split.name}: {key} is too short for the model's {kind}: "
+            f"expected {least} samples or more, got {lengths[short[0]]} "
+            f"(too short: {len(short):,} of {len(split):,} clips); "
+            f"take a dataset of {kind}, prepared with --max-bad: it is without such clips"
         )
 
 

@@ -31,8 +31,8 @@ def recorded(data: Dataset, settings: Settings) -> dict[str, Any]:
     return {"settings": settings.to_dict(), "data": identities}
 
 
-def begin(folder: Path, wanted: Mapping[str, Any]) -> Saved | None:
-    """Record what is run, or find the same run begun: its last checkpoint, to go on from.
+def begun(folder: Path, wanted: Mapping[str, Any]) -> Saved | None:
+    """The last checkpoint of the same run, to go on from; None where it is yet to begin.
 
     Raises:
         UsageError: the folder holds a run of other settings or data.
@@ -40,7 +40,6 @@ def begin(folder: Path, wanted: Mapping[str, Any]) -> Saved | None:
     """
     path = folder / SETTINGS
     if not path.exists():
-        write_json(path, wanted)
         return None
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -59,6 +58,12 @@ def begin(folder: Path, wanted: Mapping[str, Any]) -> Saved | None:
             "choose another --out, or remove that folder"
         )
     return load(folder, LAST) if (folder / LAST).exists() else None
+
+
+def record(folder: Path, what: Mapping[str, Any]) -> None:
+    """Say what is run, unless that was said."""
+    if not (folder / SETTINGS).exists():
+        write_json(folder / SETTINGS, what)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from pipeline.errors import TrainingError
@@ -13,7 +14,7 @@ from pipeline.loader import Split, open_dataset
 from pipeline.train import folder as runs
 from pipeline.train import pictures
 from pipeline.train.checkpoint import BEST, LAST, load
-from pipeline.train.device import accelerated, own_draws, seed_step
+from pipeline.train.device import accelerated, own_draws, seed_step, share_buffers
 from pipeline.train.evaluation import Evaluation, evaluate, on
 from pipeline.train.fitting import describe
 from pipeline.train.run import Run, begin, keep
@@ -29,7 +30,7 @@ class Report:
 
     Attributes:
         epoch: how many have begun.
-        loss: mean over the steps since the last evaluation.
+        loss: mean over the steps since the last evaluation, over all processes.
         train: scores on the first examples of train, as many as are held out or 1,000.
         held_out: scores on what chooses the best model; None without that split.
         watch: the score among them that tells the best.
@@ -127,21 +128,31 @@ def _step(run: Run, batch: Mapping[str, Any]) -> None:
     run.optimizer.zero_grad()
     run.accelerator.backward(loss)
     norm = run.accelerator.clip_grad_norm_(run.model.parameters(), settings.clip or math.inf)
-    value = float(loss.detach())
-    if not (math.isfinite(value) and math.isfinite(float(norm))):
-        raise _no_number(run, value, float(norm), batch["key"])
+    own = loss.detach().double() * len(column)
+    both = torch.stack([own, own.new_tensor(len(column))])
+    total, count = run.accelerator.reduce(both, "sum").tolist()  # of all processes
+    if not (math.isfinite(total) and math.isfinite(float(norm))):
+        raise _no_number(run, total / count, float(norm), batch["key"])
     run.optimizer.step()
     progress.step += 1
-    progress.loss_sum += value * len(column)
-    progress.seen += len(column)
+    progress.loss_sum += total
+    progress.seen += int(count)
     progress.loader = run.loader.state_dict()
 
 
 def _no_number(run: Run, loss: float, norm: float, keys: Sequence[str]) -> TrainingError:
-    """The error of a step whose loss or gradient is no number; all of its keys are in the log."""
+    """The error of a step whose loss or gradient is no number; all of its keys are in the log.
+
+    Both are the same in all processes, so all of them come here.
+    """
+    if run.accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        keys = gather_object(list(keys))
     step, told = run.progress.step + 1, {"loss": str(loss), "norm": str(norm)}
     if run.accelerator.is_main_process:
         runs.log(run.folder, what="no number", step=step, **told, keys=list(keys))
+    run.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has failed
     more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
     return TrainingError(
         f"step {step}: the loss is {loss}, the gradient's norm {norm}, on "
@@ -168,6 +179,7 @@ def _afterwards(run: Run) -> Report | None:
 def _evaluated(run: Run) -> Report:
     """Scores on train and on what is held out; a better model than before is kept as the best."""
     settings, progress = run.settings, run.progress
+    share_buffers(run.recogniser.model)
     held_out = run.data.get(settings.eval_split)
     if held_out and settings.eval_examples:
         held_out = held_out[: settings.eval_examples]

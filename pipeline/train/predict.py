@@ -24,6 +24,7 @@ from pipeline.train.fitting import (
     UNFIT,
     check_classes,
     check_fits,
+    check_lengths,
     feature_of,
     in_words,
     rebuilt,
@@ -116,10 +117,12 @@ def evaluated(saved: Saved, data: Dataset, split: str, device: str = "auto") -> 
         UsageError: there is no such device here, or an example has no class.
         ModelError: the dataset is not like the one that it was trained on; says in what.
         UnknownNameError: there is no such split.
+        ClipError: a clip is too short for the model's features; named.
     """
     own, where = saved.description, device_of(device)
     recogniser = reading(saved, data).to(where)
     check_classes(data, split, own.target)
+    check_lengths(recogniser, data[split])
     return evaluate(recogniser, task_of(saved), data[split], own.target, own.names, where)
 
 

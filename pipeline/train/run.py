@@ -21,6 +21,7 @@ from pipeline.train.checkpoint import (
     save,
     typed,
 )
+from pipeline.train.device import add_up_in_order
 from pipeline.train.fitting import UNFIT, build, in_words, statistics
 from pipeline.train.models import entry
 from pipeline.train.recogniser import Recogniser
@@ -76,7 +77,7 @@ def begin(
         UsageError: the folder holds another run, or processes can't share a batch.
         ModelError: nobody can go on from the last checkpoint.
     """
-    rest = settings.batch_size % accelerator.num_processes
+    share, rest = divmod(settings.batch_size, accelerator.num_processes)
     if rest:
         raise UsageError(
             f"batch_size={settings.batch_size}: expected a multiple of the "
@@ -87,7 +88,7 @@ def begin(
     optimizer = _optimizer(recogniser, settings)
     loader = make_loader(
         data["train"],
-        settings.batch_size // accelerator.num_processes,
+        share,
         shuffle=True,
         seed=settings.seed,
         window=settings.window,
@@ -96,10 +97,16 @@ def begin(
         transform=steps(description.settings["augment"], data.get(NOISE), recogniser),
         device=accelerator.device,
     )
-    with accelerator.main_process_first():
-        saved = runs.begin(folder, runs.recorded(data, settings))
+    what = runs.recorded(data, settings)
+    saved = runs.begun(folder, what)  # every process looks: where it is refused, all of them end
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        runs.record(folder, what)
     model, prepared = accelerator.prepare(recogniser.model, optimizer)
-    progress = _resumed(saved, folder, recogniser, optimizer, loader) if saved else Progress()
+    add_up_in_order(model)
+    progress = (
+        _resumed(saved, folder, share, recogniser, optimizer, loader) if saved else Progress()
+    )
     run = Run(
         settings,
         description,
@@ -123,6 +130,7 @@ def begin(
 def _resumed(
     saved: Saved,
     folder: Path,
+    share: int,
     recogniser: Recogniser,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
@@ -133,13 +141,35 @@ def _resumed(
         recogniser.load_state_dict(dict(saved.weights))
         restore_optimizer(optimizer, saved.optimizer)
         if progress.loader is not None:
-            loader.load_state_dict(progress.loader)
+            loader.load_state_dict(_shared(progress.loader, share))
     except UNFIT as error:
         raise ModelError(
             f"{folder / LAST}: can't go on from it: {in_words(error)}; "
             "remove the run's folder, or choose another --out"
         ) from None
     return progress
+
+
+def _shared(state: Mapping[str, Any], share: int) -> Mapping[str, Any]:
+    """A loader's state, for processes that have ``share`` examples of each step.
+
+    However many they are, a step sees the same examples, so that a place is one for any number of
+    them. But windows make other batches for other shares: then only an epoch's begin is.
+
+    Raises:
+        UsageError: in the midst of an epoch of windows.
+    """
+    source = state.get("made_from")
+    before = source.get("batch_size") if isinstance(source, dict) else None
+    if source is None or before in (None, share):
+        return state  # as it is, or damaged: the loader says how
+    if state["batch"] and source["window"] is not None:
+        raise UsageError(
+            f"it is in the midst of an epoch that window={source['window']} cut into batches of "
+            f"{before} per process, now {share}, so that only as many processes as before can"
+        )
+    batch = state["batch"] * before // share
+    return {**state, "batch": batch, "made_from": {**source, "batch_size": share}}
 
 
 def _optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
