@@ -46,6 +46,8 @@ def test_options_may_stand_before_or_behind_the_data(
         (["digit_sum", "x", "y"], "'y': expected no further argument"),
         (["digit_sum", "--out", "s3://"], "s3://: expected a URL like s3://bucket/prefix"),
         (["digit_sum", "--out", "://x"], "://x: expected a URL like s3://bucket/prefix"),
+        (["mnist", "--source", "v2"], "--source v2: expected NAME=FILE"),
+        (["mnist", "--source", "x=m\udcff.gz"], "--source x: 'm\\udcff.gz': its name is not UTF-8"),
         (["digit_sum", "--source", "tutorial=/x"], "digit_sum makes it itself; leave --source out"),
     ],
 )
@@ -62,9 +64,7 @@ def test_what_can_not_be_meant_is_told(
     [
         (["--cache", "c\udcffche"], "'c\\udcffche': its name is not UTF-8; rename it"),
         (["--out", "d\udcffta"], "'d\\udcffta': its name is not UTF-8; rename it"),
-        (["--source", "v2=m\udcff.tar"], "'m\\udcff.tar': its name is not UTF-8; rename it"),
         (["--cache", "~nosuchuser/x"], "~nosuchuser/x: no such person's home is known"),
-        (["--source", "v2"], "v2: expected NAME=FILE"),
     ],
 )
 def test_paths_that_can_not_be_written_down_are_told(

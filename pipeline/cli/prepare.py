@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import text
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.prepare import Request
@@ -69,7 +70,6 @@ def add(commands: Any) -> None:
     )
     where.add_argument(
         "--source",
-        type=_source,
         action="append",
         default=[],
         metavar="NAME=FILE",
@@ -142,8 +142,11 @@ def _source(given: str) -> tuple[str, Path]:
     """``NAME=FILE``"""
     name, _, file = given.partition("=")
     if not file:
-        raise argparse.ArgumentTypeError(f"{given}: expected NAME=FILE")
-    return name, text.path(file)
+        raise UsageError(f"--source {given}: expected NAME=FILE")
+    try:
+        return name, text.path(file)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--source {name}: {error}") from None
 
 
 def _request(args: argparse.Namespace) -> "Request":
@@ -159,7 +162,7 @@ def _request(args: argparse.Namespace) -> "Request":
         out=args.out,
         cache=args.cache,
         manifest=args.manifest,
-        sources=dict(args.source),
+        sources=dict(map(_source, args.source)),
         engine=args.engine,
         workers=args.workers,
         address=args.address,
