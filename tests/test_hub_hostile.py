@@ -99,7 +99,7 @@ MALICE: dict[str, tuple[Callable[[Hub], None], str]] = {
     ),
     "labels": (
         lambda hub: tampered(hub, lambda i: i["classes"].update(evil=["0"])),
-        "damaged: classes of labels that it has not",
+        "damaged: ValueError: classes of labels that it has not",
     ),
     "width": (
         lambda hub: tampered(hub, lambda i: i["columns"].update(shape=[7])),
