@@ -3,6 +3,7 @@
 import gzip
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +117,11 @@ RECIPE = Recipe("twice", 1, {"n": "int"}, ("tokens",), examples, load)
 
 
 @pytest.mark.parametrize("names", [("one", "one"), ("one", "two")])
-def test_one_file_in_two_roles_is_inflated_once(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_one_file_in_two_roles_is_inflated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    """Its lock is held until the disk has it: who asked for it twice would wait for itself."""
+    monkeypatch.setattr("pipeline.archive.opening.flush", lambda path: time.sleep(0.3))
     file, code = tmp_path / "data.gz", tmp_path / "twice.py"
     file.write_bytes(gzip.compress(bytes(range(10)) * 10))
     code.write_text(RECIPE)
